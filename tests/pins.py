@@ -2,7 +2,6 @@
 import re, sys
 from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 name = lambda s: re.sub(r'[-_.]+', '-', s).lower()
 
@@ -22,10 +21,8 @@ def needed(project='gen2gen', extra='dev'):
     return {k: d for k, (d, _) in sorted(found.items())}
 
 def pin(key, dist):
-    "One constraint; a release that needs a newer Python than we do leaves older ones unpinned"
-    version, wants = dist.version.split('+')[0], SpecifierSet(dist.metadata.get('Requires-Python') or '')
-    old = [m for m in range(10, 14) if f'3.{m}.9' not in wants]
-    return f'{key}=={version}' + (f' ; python_version >= "3.{max(old) + 1}"' if old else '')
+    "One constraint; Python 3.10 gets the newest releases that still support it, which are not these"
+    return f'{key}==' + dist.version.split('+')[0] + ('' if key == 'torch' else ' ; python_version >= "3.11"')
 
 if __name__ == '__main__':
     print(f'# The versions that the tests ran with, on Python {sys.version_info[0]}.{sys.version_info[1]}; written by `make pins`.')
