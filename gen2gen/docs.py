@@ -7,15 +7,15 @@ __all__ = ['PICTURES', 'WIDGET', 'KINDS', 'REDIRECT', 'app', 'digest', 'filtered
            'read_bib', 'who', 'cite', 'page', 'rename', 'staged_config', 'stage', 'mathml', 'finish', 'build', 'github',
            'readme', 'main']
 
-# %% ../nbs/91_docs.ipynb #a76d4924
+# %% ../nbs/91_docs.ipynb #5270580c
 import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# %% ../nbs/91_docs.ipynb #2caa63b4
+# %% ../nbs/91_docs.ipynb #27fb2f63
 import typer, yaml
 
-# %% ../nbs/91_docs.ipynb #2de1ab1a
+# %% ../nbs/91_docs.ipynb #c873b1c1
 def digest(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder
@@ -24,14 +24,14 @@ def digest(
     files = [nb, root/'settings.ini', root/'_quarto.yml', *sorted((root/'gen2gen').glob('*.py'))]
     return hashlib.sha256(b'\0'.join(f.read_bytes() for f in files if f.exists())).hexdigest()[:16]
 
-# %% ../nbs/91_docs.ipynb #51cbb725
+# %% ../nbs/91_docs.ipynb #63474c74
 def _joined(text):
     "A notebook from its JSON, each source one string"
     nb = json.loads(text)
     for c in nb['cells']: c['source'] = ''.join(c['source'])
     return nb
 
-# %% ../nbs/91_docs.ipynb #1fb2d69f
+# %% ../nbs/91_docs.ipynb #73212e79
 def filtered(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder, where `_proc/cache` keeps results
@@ -50,7 +50,7 @@ def filtered(
     part = kept.with_suffix(f'.{os.getpid()}'); part.write_text(text, encoding='utf-8'); part.replace(kept)
     return _joined(text)
 
-# %% ../nbs/91_docs.ipynb #e5bd7174
+# %% ../nbs/91_docs.ipynb #3dfb3f84
 PICTURES = {'image/png', 'image/jpeg', 'image/svg+xml', 'image/gif'}
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
@@ -69,7 +69,7 @@ def captioned(
             pages[-1]['text/html'] = f'<figure class="figure">{"".join(pages[-1]["text/html"])}<figcaption>{text}</figcaption></figure>'
     return nb
 
-# %% ../nbs/91_docs.ipynb #9847b736
+# %% ../nbs/91_docs.ipynb #0d14f258
 _code = re.compile(r'^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$|`[^`\n]+`', re.M | re.S)
 
 def prose(
@@ -83,7 +83,7 @@ def prose(
         last = m.end()
     return ''.join([*parts, fn(text[last:])])
 
-# %% ../nbs/91_docs.ipynb #ef527ee1
+# %% ../nbs/91_docs.ipynb #1891700e
 KINDS = dict(fig='Figure', tbl='Table', eq='Equation')
 
 def numbers(
@@ -96,7 +96,7 @@ def numbers(
         found[m[1]] = count[m[2]] = count.get(m[2], 0) + 1
     return found
 
-# %% ../nbs/91_docs.ipynb #33729869
+# %% ../nbs/91_docs.ipynb #80082021
 def _labelled(body, number):
     "Write each number beside what it numbers"
     def caption(m): return f'{m[1]}{KINDS[m[2].split("-")[0]]} {number[m[2]]}: '
@@ -106,7 +106,7 @@ def _labelled(body, number):
     def equation(m): return f'::: {{#{m[2]} .equation}}\n$${m[1]}$$\n\n[({number[m[2]]})]{{.equation-number}}\n:::'
     return re.sub(r'\$\$(.+?)\$\$[ \t]*\{#(eq-[\w-]+)\}', equation, body, flags=re.S)
 
-# %% ../nbs/91_docs.ipynb #0a87eb47
+# %% ../nbs/91_docs.ipynb #5d85edca
 def crossref(
     body: str, # A page's Markdown; ValueError for a reference to nothing
 ) -> str: # Markdown with numbers in captions and links in place of `@fig-…`, `@tbl-…`, `@eq-…`
@@ -117,7 +117,7 @@ def crossref(
         return f'[{KINDS[m[2]]}\u00a0{number[m[1]]}](#{m[1]})'
     return prose(lambda s: re.sub(r'(?<![\w\[])@((fig|tbl|eq)-[\w-]+)', link, s), _labelled(body, number))
 
-# %% ../nbs/91_docs.ipynb #8e753c00
+# %% ../nbs/91_docs.ipynb #ad13fc1f
 def read_bib(
     path: Path, # A BibTeX file; values in braces
 ) -> dict: # key -> fields, in lower case
@@ -126,7 +126,7 @@ def read_bib(
     entries = re.finditer(r'@\w+\{([^,\s]+),(.*?)\n\}', Path(path).read_text(encoding='utf-8'), re.S)
     return {m[1]: {k.lower(): re.sub('[{}]', '', v) for k, v in fields.findall(m[2])} for m in entries}
 
-# %% ../nbs/91_docs.ipynb #ddd39728
+# %% ../nbs/91_docs.ipynb #8deac578
 def who(
     entry: dict, # Fields of a BibTeX entry
 ) -> str: # "Li and He", "Lipman et al."
@@ -134,7 +134,7 @@ def who(
     names = [a.split(',')[0].strip() for a in entry['author'].split(' and ')]
     return names[0] if len(names) == 1 else ' and '.join(names) if len(names) == 2 and names[1] != 'others' else f'{names[0]} et al.'
 
-# %% ../nbs/91_docs.ipynb #78133aae
+# %% ../nbs/91_docs.ipynb #35980d0e
 def cite(
     body: str, # Markdown; ValueError for `[@key]` with an unknown key
     bib: dict, # From `read_bib`
@@ -153,7 +153,7 @@ def cite(
     refs = [work.format(k, **{**e, 'author': e['author'].replace(' and ', '; ')}) for k, e in used.items()]
     return '\n\n'.join([body, '## References {.unnumbered}', *refs]) if used and listed else body
 
-# %% ../nbs/91_docs.ipynb #3db66172
+# %% ../nbs/91_docs.ipynb #d377ff57
 def page(
     nb: dict, # A filtered notebook
     bib: dict, # From `read_bib`
@@ -163,7 +163,7 @@ def page(
     front, body = to_markdown(json.dumps(captioned(nb)))
     return front, cite(crossref(body), bib)
 
-# %% ../nbs/91_docs.ipynb #5f0062e2
+# %% ../nbs/91_docs.ipynb #1fe068f6
 def rename(
     text: str, # Markdown or YAML that names notebooks
     names: dict, # notebook's file name -> page's file name without its suffix
@@ -173,7 +173,7 @@ def rename(
     text = re.sub(r'\b([\w-]+\.ipynb)\b', lambda m: names[m[1]] + '.qmd' if m[1] in names else m[0], text)
     return text.replace(site, '')
 
-# %% ../nbs/91_docs.ipynb #4f991a57
+# %% ../nbs/91_docs.ipynb #eb0647db
 def staged_config(
     text: str, # `_quarto.yml`, its notebooks already renamed
     out: Path, # Where the site goes
@@ -185,7 +185,7 @@ def staged_config(
     config['project'].update({'output-dir': str(out), 'render': ['nbs/*.qmd']})
     return config
 
-# %% ../nbs/91_docs.ipynb #ffce31a7
+# %% ../nbs/91_docs.ipynb #0fd198c2
 def stage(
     root: Path, # The project's folder
     out: Path, # Where the site goes
@@ -210,7 +210,7 @@ def stage(
     (to/'_quarto.yml').write_text(yaml.safe_dump(staged_config(rename(text, names, site), out)), encoding='utf-8')
     return to
 
-# %% ../nbs/91_docs.ipynb #efdd5e7a
+# %% ../nbs/91_docs.ipynb #e89d5f9a
 def mathml(
     text: str, # A page's HTML, formulas as TeX in `<span class="math …">`, or in `$…$` inside captions
 ) -> str: # HTML with formulas as MathML
@@ -224,7 +224,7 @@ def mathml(
     text = re.sub(r'<figcaption>.*?</figcaption>', caption, text, flags=re.S)
     return re.sub(r'<(link|script)[^>]*/npm/katex[^>]*>(</script>)?', '', text)
 
-# %% ../nbs/91_docs.ipynb #d3c5edcf
+# %% ../nbs/91_docs.ipynb #17778572
 REDIRECT = '<!doctype html><title>gen2gen</title><meta http-equiv="refresh" content="0; url=nbs/index.html"><a href="nbs/index.html">gen2gen</a>'
 
 def finish(
@@ -236,7 +236,7 @@ def finish(
         p.write_text(re.sub(r'@import\s*(?:url\([^)]*\)|"[^"]*")[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
     (out/'index.html').write_text(REDIRECT, encoding='utf-8')
 
-# %% ../nbs/91_docs.ipynb #a37ccb47
+# %% ../nbs/91_docs.ipynb #8269b503
 def build(
     root: Path = Path('.'), # The project's folder, with `_quarto.yml` and `nbs/`
     out: Path | None = None, # Where the site goes; default: `output-dir` of `_quarto.yml`
@@ -253,7 +253,7 @@ def build(
     finish(out)
     return pages
 
-# %% ../nbs/91_docs.ipynb #1d30b1bb
+# %% ../nbs/91_docs.ipynb #81d70d91
 def github(
     text: str, # Quarto's Markdown, from a notebook in `nbs/`
 ) -> str: # GitHub's Markdown, for a file beside `nbs/`
@@ -266,7 +266,7 @@ def github(
     text = re.sub(r'(\]\()(?=media/|results/|[\w-]+\.ipynb)', r'\1nbs/', text)
     return re.sub(r'(src=")(?=media/)', r'\1nbs/', text)
 
-# %% ../nbs/91_docs.ipynb #d22821db
+# %% ../nbs/91_docs.ipynb #b5fec1c9
 def _figures(c):
     "The labelled picture that a cell drew, if any: label, caption, PNG bytes"
     option = lambda k: re.search(rf'^#\| *{k}: *["\']?(.*?)["\']? *$', c['source'], re.M)
@@ -274,7 +274,7 @@ def _figures(c):
     if not (drawn and option('label') and option('fig-cap')): return []
     return [(option('label')[1], option('fig-cap')[1], base64.b64decode(''.join(drawn[-1])))]
 
-# %% ../nbs/91_docs.ipynb #315fae2a
+# %% ../nbs/91_docs.ipynb #6d337868
 def _cell_text(c):
     "One cell as Markdown: its text, or its code and what it printed"
     if c['cell_type'] != 'code': return c['source'] if c['cell_type'] == 'markdown' else ''
@@ -284,7 +284,7 @@ def _cell_text(c):
     figures = [f'![{cap}](media/{label}.png){{#{label}}}' for label, cap, _ in _figures(c)]
     return '\n\n'.join(blocks + [f'```\n{t.rstrip()}\n```' for t in shown if t.strip()] + figures)
 
-# %% ../nbs/91_docs.ipynb #71b32e87
+# %% ../nbs/91_docs.ipynb #dbf2da5d
 def readme(
     root: Path = Path('.'), # The project's folder
 ) -> str: # The text of README.md
@@ -296,7 +296,7 @@ def readme(
     body = cite(crossref(body), read_bib(root/quarto['bibliography']), listed=False)
     return '<!-- Made from nbs/index.ipynb: edit that. -->\n\n' + prose(github, body) + '\n'
 
-# %% ../nbs/91_docs.ipynb #f6aa098f
+# %% ../nbs/91_docs.ipynb #1924b601
 app = typer.Typer(add_completion=False, help='The documentation site and the README, made from the notebooks.')
 
 @app.command('site')
@@ -314,5 +314,7 @@ def _readme(root: Path = Path('.'), check: bool = False):
             for label, _, png in _figures({**c, 'source': ''.join(c['source'])}): (root/'nbs/media'/f'{label}.png').write_bytes(png)
     elif not path.exists() or path.read_text(encoding='utf-8') != text: sys.exit('README.md is stale: run gen2gen_docs readme')
 
-# %% ../nbs/91_docs.ipynb #f5644723
-def main(): app()
+# %% ../nbs/91_docs.ipynb #1f82dae8
+def main():
+    "Run the command line"
+    app()

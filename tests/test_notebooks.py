@@ -1,0 +1,19 @@
+"Every notebook runs top to bottom; the executed copies stay in _executed/, a failed one included."
+import pytest
+from conftest import ROOT
+from nbrun import notebooks, run
+
+# Parameters for a quick run, by notebook; one that is not named here runs as it is.
+QUICK = {}
+
+@pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.name)
+def test_notebook(path):
+    run(path, ROOT/'_executed'/path.relative_to(ROOT/'nbs'), QUICK.get(path.name))
+
+def test_parameters_exist():
+    "A quick parameter that no notebook has would silently change nothing"
+    import nbformat
+    for path in notebooks():
+        sources = ''.join(c.source for c in nbformat.read(path, 4).cells if 'parameters' in c.metadata.get('tags', []))
+        assert [k for k in QUICK.get(path.name, {}) if f'{k} =' not in sources and f'{k}=' not in sources] == []
+    assert QUICK.keys() <= {p.name for p in notebooks()}

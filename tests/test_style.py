@@ -1,0 +1,118 @@
+"The rules of the house: what a notebook looks like, and what the repository may hold."
+import ast, re, statistics, subprocess
+import nbformat, pytest
+from conftest import ROOT
+from nbrun import directives, notebooks
+
+MB = 1 << 20
+per_notebook = pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.name)
+read = lambda path: nbformat.read(path, 4)
+tracked = lambda *globs: [ROOT/f for f in subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', *globs], cwd=ROOT,
+                          capture_output=True, text=True, check=True).stdout.split('\0') if f and (ROOT/f).is_file()]
+
+def code_cells(nb): return [c for c in nb.cells if c.cell_type == 'code']
+def exported(cell): return bool({'export', 'exporti', 'exports'} & directives(cell.source).keys())
+def lines(cell): return [l for l in cell.source.splitlines() if not l.startswith('#|')]
+def tree(cell):
+    "The cell's syntax; magics and shell lines count as nothing"
+    return ast.parse('\n'.join('pass' if l.lstrip()[:1] in ('%', '!') else l for l in cell.source.splitlines()))
+def imports(node): return isinstance(node, (ast.Import, ast.ImportFrom))
+def only_imports(cell): return bool(tree(cell).body) and all(map(imports, tree(cell).body))
+def asserts(cell):
+    calls = {n.func.id for n in ast.walk(tree(cell)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    return any(isinstance(n, ast.Assert) for n in ast.walk(tree(cell))) or any(c.startswith('test_') for c in calls)
+
+@per_notebook
+def test_order(path):
+    "Raw cell with the page's name, title with one line of description, module name, imports"
+    nb = read(path)
+    first, title = nb.cells[:2]
+    assert first.cell_type == 'raw' and (path.name == 'index.ipynb' or 'output-file: ' in first.source)
+    assert title.cell_type == 'markdown' and re.match(r'# [^\n]+\n\n> [^\n]+', title.source), 'the second cell is "# Title" and a "> description"'
+    flags = [directives(c.source) for c in code_cells(nb)]
+    if any(map(exported, code_cells(nb))): assert 'default_exp' in flags[0], 'the first code cell names the module'
+    tags = [c for c in nb.cells if 'parameters' in c.metadata.get('tags', [])]
+    assert len(tags) <= 1 and not any(map(exported, tags)), 'one parameters cell at most, and not an exported one'
+    assert nb.metadata.get('kernelspec', {}).get('name') == 'python3'
+
+@per_notebook
+def test_imports_stand_alone(path):
+    "nbdev's filter runs every cell that imports, so such a cell holds nothing else; an exported function may import what is heavy"
+    for c in code_cells(read(path)):
+        nodes = tree(c).body if exported(c) else list(ast.walk(tree(c)))
+        if any(map(imports, nodes)): assert only_imports(c), f'imports and other code in one cell:\n{c.source}'
+
+@per_notebook
+def test_cells_are_small(path):
+    "Exported cells of 50 lines at most; half of all code cells of 6 lines at most; at least one Markdown cell for two code cells"
+    nb = read(path)
+    cells = code_cells(nb)
+    long = [c.source.splitlines()[1] for c in cells if exported(c) and len(lines(c)) > 50]
+    assert not long, f'exported cells over 50 lines: {long}'
+    assert statistics.median(len(lines(c)) for c in cells) <= 6
+    assert sum(c.cell_type == 'markdown' for c in nb.cells) >= .5*len(cells)
+
+@per_notebook
+def test_exports_are_asserted(path):
+    "Within three cells of an exported definition something is asserted"
+    cells = code_cells(read(path))
+    for i, c in enumerate(cells):
+        defines = [n for n in tree(c).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        if not exported(c) or not any(not n.name.startswith('_') for n in defines): continue
+        nearby = [d for d in cells[i+1:] if not exported(d)][:3]
+        assert any(map(asserts, nearby)), f'nothing asserts {defines[0].name} within three cells'
+
+@per_notebook
+def test_exports_are_documented(path):
+    "Public functions have a docstring of one line, and a comment for each parameter; a family of functions comments its shared ones once"
+    commented = {'self', 'cls'}
+    for c in filter(exported, code_cells(read(path))):
+        for f in (n for n in tree(c).body if isinstance(n, ast.FunctionDef) and not n.name.startswith('_')):
+            doc = ast.get_docstring(f)
+            assert doc and '\n' not in doc, f'{f.name} needs a docstring of one line'
+            for a in [*f.args.args, *f.args.kwonlyargs]:
+                if '#' in c.source.splitlines()[a.lineno-1]: commented.add(a.arg)
+                assert a.arg in commented, f'{f.name}: the parameter {a.arg} needs a comment'
+
+@per_notebook
+def test_figures(path):
+    "Every picture has a label and a caption and is cited in the text; every reference has its label"
+    nb = read(path)
+    text = re.sub(r'`[^`\n]+`|^```.*?^```', '', '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown'), flags=re.M | re.S)
+    cited, labels = set(re.findall(r'@(fig-[\w-]+)', text)), re.findall(r'\{[^}\n]*#(fig-[\w-]+)', text)
+    for c in code_cells(nb):
+        d = directives(c.source)
+        drawn = any(m.startswith('image/') for o in c.outputs for m in o.get('data', {}))
+        if d.get('label', '').startswith('fig-'): labels.append(d['label'])
+        if drawn and 'hide' not in d: assert d.get('label', '').startswith('fig-') and d.get('fig-cap'), f'a picture without label or caption:\n{c.source}'
+    assert len(labels) == len(set(labels)), f'a label stands twice: {sorted(labels)}'
+    assert cited == set(labels), f'cited but absent: {cited - set(labels)}; never cited: {set(labels) - cited}'
+
+@per_notebook
+def test_outputs(path):
+    "Stored outputs hold no error, no warning, no path of a machine"
+    nb = read(path)
+    assert path.stat().st_size <= MB, 'a notebook of over 1 MB'
+    for c in code_cells(nb):
+        for o in c.outputs:
+            assert o.output_type != 'error', f'a stored error:\n{c.source}'
+            assert o.get('name') != 'stderr' or 'Warning' not in o.text, f'a stored warning:\n{o.text}'
+
+def test_weights_and_media_are_small():
+    sizes = {f.relative_to(ROOT): f.stat().st_size for f in tracked()}
+    assert {str(f): s for f, s in sizes.items() if s > (20 if f.suffix == '.safetensors' else 2)*MB} == {}
+    assert sum(s for f, s in sizes.items() if f.parts[0] == 'nbs') <= 30*MB
+
+def test_no_paths_and_no_stubs():
+    "Nothing names a folder of the machine it was written on, and nothing is left to be done"
+    path = re.compile(r'/(?:ho' r'me|ro' r'ot|wo' r'rk|opt|Users)/[\w.-]+|/tm' r'p/\w')
+    stub = re.compile(r'\b(?:TO' r'DO|FIX' r'ME|XX' r'X|NotImplemented' r'Error)\b')
+    for f in tracked('*.py', '*.ipynb', '*.md', '*.yml', '*.yaml', '*.ini', '*.toml', '*.css', '*.json', '*.csv', 'Makefile', '.ci/run'):
+        text = re.sub(r'"image/\w+": "[^"]*"', '', f.read_text(encoding='utf-8'))
+        found = [m[0] for m in (*path.finditer(text), *stub.finditer(text))]
+        assert not found, f'{f.relative_to(ROOT)}: {found[:3]}'
+
+def test_no_notebook_is_forgotten():
+    "The site's sidebar lists every notebook, and nothing that does not exist"
+    listed = re.findall(r'nbs/[\w-]+\.ipynb', (ROOT/'_quarto.yml').read_text().split('contents:', 1)[1])
+    assert sorted(listed) == sorted(str(p.relative_to(ROOT)) for p in notebooks())
