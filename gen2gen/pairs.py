@@ -6,10 +6,9 @@
 __all__ = ['RESIZE', 'SUFFIXES', 'PHOTOS', 'COLOUR_PHOTOS', 'to_rgb', 'read_image', 'fit', 'as_pictures', 'Pairs', 'load_pairs',
            'load_images', 'photo', 'photos']
 
-# %% ../nbs/00_pairs.ipynb #fa90eabf
+# %% ../nbs/00_pairs.ipynb #ff2cce30
 from functools import cache
 from io import BytesIO
-from itertools import combinations
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 import os, stat, warnings, zipfile
@@ -18,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# %% ../nbs/00_pairs.ipynb #90b976aa
+# %% ../nbs/00_pairs.ipynb #fb2f36c8
 def _grey16(img):
     "16-bit grey to 8 bits by scaling."
     x = np.asarray(img)
@@ -37,13 +36,13 @@ def to_rgb(
     img = img.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", img.size, (*ground, 255)), img).convert("RGB")
 
-# %% ../nbs/00_pairs.ipynb #ca03786e
+# %% ../nbs/00_pairs.ipynb #fbba3f7d
 def _decode(data, ground):
     "RGB picture from a file's bytes; raises on anything Pillow cannot read wholly."
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         img = Image.open(BytesIO(data))
-    if (n := getattr(img, "n_frames", 1)) > 1: raise ValueError(f"it holds {n} frames; save the one frame you mean as PNG")
+    if (n := getattr(img, "n_frames", 1)) > 1 and img.format != "MPO": raise ValueError(f"it holds {n} frames; save the one frame you mean as PNG")
     img.load()
     return to_rgb(img, ground)
 
@@ -54,17 +53,18 @@ def read_image(
     "Read one picture file."
     if not hasattr(path, "read_bytes"): path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"{path}: no such file")
-    data = path.read_bytes()
-    if not data: raise ValueError(f"{path} is empty (0 bytes); save or copy it again")
-    try: return _decode(data, ground)
-    except UnidentifiedImageError: why = "it is not a picture that Pillow can read; save it as PNG, JPEG or WebP"
+    try:
+        if data := path.read_bytes(): return _decode(data, ground)
+        why = "it is empty (0 bytes); save or copy it again"
+    except PermissionError: raise
+    except UnidentifiedImageError: why = "it is damaged or no picture that Pillow can read; save it again as PNG, JPEG or WebP"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         why = f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
     except ValueError as e: why = str(e)
     except Exception as e: why = f"it is damaged or cut short ({e}); save or copy it again"
     raise ValueError(f"{path} cannot be used: {why}")
 
-# %% ../nbs/00_pairs.ipynb #1adf911f
+# %% ../nbs/00_pairs.ipynb #ab5b59e5
 RESIZE = {
     "pad": lambda img, wh, ground: ImageOps.pad(img, wh, Image.Resampling.LANCZOS, color=ground),
     "crop": lambda img, wh, ground: ImageOps.fit(img, wh, Image.Resampling.LANCZOS),
@@ -83,30 +83,39 @@ def fit(
     h, w = _hw(size)
     return img if img.size == (w, h) else RESIZE[resize](img, (w, h), ground)
 
-# %% ../nbs/00_pairs.ipynb #5ee841fb
+# %% ../nbs/00_pairs.ipynb #984724df
 def _refuse_dtype(x, what):
     "Say what is wrong with pictures that are not uint8, and which line repairs them."
-    if not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(f"{what} has dtype {x.dtype}; pictures are uint8, 0–255: use `x.astype('uint8')` if the values fit")
-    if np.isnan(x).any(): raise ValueError(f"{what} holds NaN (first at index {tuple(map(int, np.argwhere(np.isnan(x))[0]))}); pictures are uint8, 0–255")
+    if not np.issubdtype(x.dtype, np.number): raise ValueError(f"{what} holds {x.dtype}, not pictures; read files with `load_pairs` or `load_images`")
+    if not np.isfinite(x).all():
+        where = tuple(map(int, np.argwhere(~np.isfinite(x))[0]))
+        raise ValueError(f"{what} holds NaN or infinity (first at index {where}); pictures are uint8, 0–255")
     lo, hi = x.min(), x.max()
-    remedy = ("(255*x).round().astype('uint8')" if lo >= 0 and hi <= 1 else "x.round().astype('uint8')" if lo >= 0 and hi <= 255
-              else "x.clip(0, 255).round().astype('uint8')` after scaling it to 0–255 `")
-    raise ValueError(f"{what} is {x.dtype} with values {lo:g} to {hi:g}; pictures are uint8, 0–255: convert with `{remedy}`")
+    remedy = "scale them to 0–255 first, then `.round().astype('uint8')`"
+    if lo >= 0 and hi <= 255: remedy = "convert with `x.round().astype('uint8')`"
+    if lo >= 0 and hi <= 1 and x.dtype.kind == "f": remedy = "convert with `(255*x).round().astype('uint8')`"
+    raise ValueError(f"{what} is {x.dtype} with values {lo:g} to {hi:g}; pictures are uint8, 0–255: {remedy}")
 
 def _check_array(x, what, ndim=4):
     "An array that is uint8 RGB with `ndim` axes, or an error."
     if x.size == 0: raise ValueError(f"{what} is empty: there is no picture in it")
-    if x.dtype != np.uint8 and x.dtype != object: _refuse_dtype(x, what)
-    if x.ndim == ndim and x.shape[-1] == 3: return x
-    want = "(n, H, W, 3)" if ndim == 4 else "(H, W, 3)"
+    if x.dtype != np.uint8: _refuse_dtype(x, what)
+    if x.ndim == ndim and x.shape[-1] == 3: return np.ascontiguousarray(x)
     hint = ""
     if x.ndim == 3 and ndim == 4 and x.shape[-1] == 3: hint = ": for one picture use `x[None]`"
     elif x.ndim == ndim and x.shape[-3] == 3: hint = ": move the channels last with `np.moveaxis(x, -3, -1)`"
-    elif x.ndim == ndim-1 or x.shape[-1] == 1: hint = ": make grey pictures RGB by repeating the grey three times along the last axis"
-    raise ValueError(f"{what} has shape {x.shape}, not {want}{hint}")
+    elif x.ndim == ndim and x.shape[-1] == 4: hint = ": drop the alpha channel with `x[..., :3]`"
+    elif x.ndim == ndim-1: hint = ": make grey pictures RGB with `np.stack([x]*3, -1)`"
+    raise ValueError(f"{what} has shape {x.shape}, not {'(n, H, W, 3)' if ndim == 4 else '(H, W, 3)'}{hint}")
 
-# %% ../nbs/00_pairs.ipynb #b224392b
+# %% ../nbs/00_pairs.ipynb #a0c69230
+def _size(x): return f"{x.shape[-3]}×{x.shape[-2]}"
+
+def _as_picture(x, what):
+    "One PIL picture or array as (H, W, 3) uint8."
+    if isinstance(x, Image.Image): return np.asarray(to_rgb(x))
+    return _check_array(np.asarray(x), what, 3)
+
 def as_pictures(
     xs, # (n, H, W, 3) uint8, or a list of (H, W, 3) uint8 arrays and PIL pictures, all of one size
     what="pictures", # how error messages call them
@@ -114,17 +123,16 @@ def as_pictures(
     "Pictures in memory as one checked array."
     if isinstance(xs, Image.Image): raise ValueError(f"{what} is one PIL picture; put it into a list: `[picture]`")
     if isinstance(xs, (str, Path)): raise ValueError(f"{what} is a path ({xs}); read files with `load_pairs` or `load_images`")
-    if hasattr(xs, "__array__"): return _check_array(np.asarray(xs), what)
-    xs = [np.asarray(to_rgb(x)) if isinstance(x, Image.Image) else _check_array(np.asarray(x), f"{what}[{i}]", 3) for i, x in enumerate(xs)]
+    if hasattr(xs, "__array__") and (x := np.asarray(xs)).dtype != object: return _check_array(x, what)
+    xs = [_as_picture(x, f"{what}[{i}]") for i, x in enumerate(xs)]
     if not xs: raise ValueError(f"{what} is empty: there is no picture in it")
     for i, x in enumerate(xs):
-        if x.shape != xs[0].shape: raise ValueError(f"{what}[{i}] is {_size(x)} and {what}[0] is {_size(xs[0])} (height×width); bring them to one size first, "
-                                                    "for example with `fit(picture, size, resize)`")
+        if x.shape != xs[0].shape:
+            raise ValueError(f"{what}[{i}] is {_size(x)} and {what}[0] is {_size(xs[0])} (height×width); "
+                             "bring them to one size first, for example with `fit(picture, size, resize)`")
     return np.stack(xs)
 
-def _size(x): return f"{x.shape[-3]}×{x.shape[-2]}"
-
-# %% ../nbs/00_pairs.ipynb #756846d2
+# %% ../nbs/00_pairs.ipynb #7631eb95
 class Pairs:
     "n input pictures and their n targets: uint8 RGB of one size, checked on entry."
     def __init__(self,
@@ -136,10 +144,11 @@ class Pairs:
         n, m = len(self.inputs), len(self.targets)
         if n != m: raise ValueError(f"there are {n} inputs and {m} targets; each input needs its one target")
         if self.inputs.shape != self.targets.shape:
-            raise ValueError(f"inputs are {_size(self.inputs)} and targets {_size(self.targets)} (height×width); input and target of a pair need the same size")
+            raise ValueError(f"inputs are {_size(self.inputs)} and targets {_size(self.targets)} (height×width); a pair needs one size")
         self.names = [f"{i:03d}" for i in range(n)] if names is None else [str(o) for o in names]
         if len(self.names) != n: raise ValueError(f"there are {len(self.names)} names for {n} pairs")
-        if len(set(self.names)) != n: raise ValueError(f"the names of the pairs are not all different: {sorted({o for o in self.names if self.names.count(o) > 1})}")
+        twice = sorted({o for o in self.names if self.names.count(o) > 1})
+        if twice: raise ValueError(f"the names of the pairs must be all different; used more than once: {', '.join(twice)}")
 
     def __len__(self): return len(self.inputs)
     @property
@@ -148,7 +157,7 @@ class Pairs:
         return self.inputs.shape[1:3]
     def __repr__(self): return f"Pairs(n={len(self)}, size={self.size[0]}×{self.size[1]})"
 
-# %% ../nbs/00_pairs.ipynb #96982eb1
+# %% ../nbs/00_pairs.ipynb #9a6cf47c
 @patch
 def __getitem__(self:Pairs,
     idx, # an index, a slice, a list of indices or a boolean mask
@@ -158,28 +167,30 @@ def __getitem__(self:Pairs,
     if not len(idx): raise ValueError(f"this chooses none of the {len(self)} pairs")
     return Pairs(self.inputs[idx], self.targets[idx], [self.names[i] for i in idx])
 
-# %% ../nbs/00_pairs.ipynb #a0bb2b54
+# %% ../nbs/00_pairs.ipynb #73e9d90d
 @patch
 def split(self:Pairs,
     n:int, # pairs for training; 1 ≤ n < len(self)
     seed:int=0, # seed of the shuffle
 )->tuple: # (train, test), both `Pairs`. `ValueError` if n leaves one of them empty
     "Split into n training pairs and the rest."
-    if not 1 <= n < len(self): raise ValueError(f"split(n={n}) needs 1 ≤ n ≤ {len(self)-1}: there are {len(self)} pairs and at least one must be left to test on")
+    if not 1 <= n < len(self):
+        raise ValueError(f"split(n={n}): there are {len(self)} pairs, and both parts need at least one; give 1 ≤ n < {len(self)}")
     order = np.random.default_rng(seed).permutation(len(self))
     return self[order[:n]], self[np.sort(order[n:])]
 
-# %% ../nbs/00_pairs.ipynb #76aedca7
+# %% ../nbs/00_pairs.ipynb #da254d5f
 SUFFIXES = ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"
 
 def _check_members(zf, path, limit=2**31):
     "Refuse a zip with member names or links that leave it, or that unpacks to more than `limit` bytes."
     for info in zf.infolist():
         name = PurePosixPath(info.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or stat.S_ISLNK(info.external_attr >> 16):
+        if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]) or stat.S_ISLNK(info.external_attr >> 16):
             raise ValueError(f"{path}: its member {info.filename!r} leads out of the zip; nothing was read")
         if info.flag_bits & 1: raise ValueError(f"{path}: its member {info.filename!r} is encrypted; pack it without a password")
-    if (total := sum(i.file_size for i in zf.infolist())) > limit: raise ValueError(f"{path} unpacks to {total/2**30:.1f} GiB; the limit is {limit/2**30:.0f} GiB")
+    total = sum(i.file_size for i in zf.infolist())
+    if total > limit: raise ValueError(f"{path} unpacks to {total/2**30:.1f} GiB; the limit is {limit/2**30:.0f} GiB")
 
 def _zip_root(path):
     "The folder inside a zip that holds input/ and target/: its top, or the one folder at its top."
@@ -190,7 +201,7 @@ def _zip_root(path):
     tops = [o for o in top.iterdir() if o.is_dir() and o.name != "__MACOSX"]
     return tops[0] if len(tops) == 1 and tops[0].name not in ("input", "target") else top
 
-# %% ../nbs/00_pairs.ipynb #04cdb98a
+# %% ../nbs/00_pairs.ipynb #0d873cc9
 def _root(path):
     "A folder, or a zip opened like one."
     path = Path(path)
@@ -203,7 +214,7 @@ def _pictures(folder, root):
     "The picture files of a folder by stem, sorted; hidden and other files are left out."
     found = {}
     for p in sorted(folder.iterdir(), key=lambda p: p.name):
-        if p.name.startswith(".") or Path(p.name).suffix.lower() not in SUFFIXES: continue
+        if p.name.startswith(".") or Path(p.name).suffix.lower() not in SUFFIXES or p.is_dir(): continue
         if isinstance(p, Path) and not p.resolve().is_relative_to(root.resolve()):
             raise ValueError(f"{p} is a link that leads out of {root}; put a copy of the picture there instead")
         stem = Path(p.name).stem
@@ -211,13 +222,13 @@ def _pictures(folder, root):
         found[stem] = p
     return found
 
-# %% ../nbs/00_pairs.ipynb #fef67baf
+# %% ../nbs/00_pairs.ipynb #c2e69b88
 def _match(root):
     "The (input file, target file) of every stem under `root`."
     sides = {}
     for side in ("input", "target"):
         folder = root/side
-        if not folder.is_dir(): raise FileNotFoundError(f"{root} has no folder {side}/; a task is {side}/ and {'target' if side=='input' else 'input'}/ with files of the same stems")
+        if not folder.is_dir(): raise FileNotFoundError(f"{root} has no folder {side}/; a task is input/ and target/ with files of the same stems")
         sides[side] = _pictures(folder, root)
         if not sides[side]: raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     for a, b in (("input", "target"), ("target", "input")):
@@ -226,7 +237,7 @@ def _match(root):
             raise ValueError(f"{', '.join(lone[:3])}{more}: no file with the same stem in {b}/; add it there or remove it from {a}/")
     return [(sides["input"][stem], sides["target"][stem]) for stem in sides["input"]]
 
-# %% ../nbs/00_pairs.ipynb #620542e4
+# %% ../nbs/00_pairs.ipynb #2c13c305
 def _wh(img): return f"{img.height}×{img.width}"
 
 def _one_size(files, imgs, size, resize, ground):
@@ -248,7 +259,7 @@ def _check_proportions(fa, a, fb, b, resize):
     raise ValueError(f"{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width): with different proportions resize={resize!r} "
                      "would not keep input and target aligned; use resize='stretch' or make them match")
 
-# %% ../nbs/00_pairs.ipynb #15808410
+# %% ../nbs/00_pairs.ipynb #da2462f4
 def load_pairs(
     path, # folder with input/ and target/, or a .zip of one
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
@@ -265,7 +276,7 @@ def load_pairs(
     flat = _one_size(sum(files, ()), sum(imgs, ()), size, resize, ground)
     return Pairs(flat[::2], flat[1::2], [Path(f.name).stem for f, _ in files])
 
-# %% ../nbs/00_pairs.ipynb #5d84e464
+# %% ../nbs/00_pairs.ipynb #b2b3ae06
 def load_images(
     paths, # a folder, a .zip, a file, or a list of files
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
@@ -275,16 +286,13 @@ def load_images(
     "Read pictures without targets."
     if isinstance(paths, (str, Path)):
         p = Path(paths)
-        if p.is_dir() or p.suffix.lower() == ".zip": 
-            root = _root(p)
-            paths = list(_pictures(root, root).values())
-            if not paths: raise ValueError(f"{p} holds no pictures ({', '.join(SUFFIXES)})")
-        else: paths = [p]
+        paths = _pictures(_root(p), _root(p)).values() if p.is_dir() or p.suffix.lower() == ".zip" else [p]
+        if not paths: raise ValueError(f"{p} holds no pictures ({', '.join(SUFFIXES)})")
     files = list(paths)
     if not files: raise ValueError("there is no file to read: the list of paths is empty")
     return as_pictures(_one_size(files, [read_image(f, ground) for f in files], size, resize, ground))
 
-# %% ../nbs/00_pairs.ipynb #b25d5086
+# %% ../nbs/00_pairs.ipynb #14dba5e6
 @patch
 def save(self:Pairs,
     path, # folder to make; must not exist yet
@@ -292,7 +300,8 @@ def save(self:Pairs,
     "Write input/*.png and target/*.png, atomically."
     path = Path(path)
     if path.exists(): raise FileExistsError(f"{path} exists already; choose another folder or remove it")
-    if bad := [o for o in self.names if o != Path(o).name or "\\" in o or o.startswith(".")]: raise ValueError(f"the pair's name {bad[0]!r} cannot be a file name; rename it")
+    if bad := [o for o in self.names if not o or o != Path(o).name or "\\" in o or o.startswith(".")]:
+        raise ValueError(f"the pair's name {bad[0]!r} cannot be a file name; rename it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
         for side, pics in (("input", self.inputs), ("target", self.targets)):
@@ -301,12 +310,11 @@ def save(self:Pairs,
         os.rename(Path(tmp)/"whole", path)
     return path
 
-# %% ../nbs/00_pairs.ipynb #84be46b5
+# %% ../nbs/00_pairs.ipynb #78d90823
 def _augment(x, y, rng, flips, crops, permute_colours):
     "One draw, applied to input and target alike."
     xy, (h, w) = np.stack([x, y]), x.shape[:2]
-    if flips:
-        xy = xy[:, ::rng.choice((1, -1)), ::rng.choice((1, -1))]
+    if flips: xy = xy[:, ::rng.choice((1, -1)), ::rng.choice((1, -1))]
     if permute_colours: xy = xy[..., rng.permutation(3)]
     if crops is None: return xy
     s, u, v = rng.uniform((crops, 0, 0), 1)
@@ -315,21 +323,24 @@ def _augment(x, y, rng, flips, crops, permute_colours):
 
 @patch
 def augment(self:Pairs,
-    copies:int=1, # draws per pair; the result has copies × n pairs
     flips:bool=False, # mirror left–right and top–bottom, each with probability ½
     crops:float=None, # smallest side of a random window as a share of the picture's, 0 < crops ≤ 1; scaled back to full size
     permute_colours:bool=False, # shuffle R, G and B
     seed:int=0, # seed of all draws
+    copies:int=1, # draws per pair; the result has copies × n pairs
 )->Pairs: # the same operation on input and target of each pair
     "Randomly changed pairs; with nothing switched on, plain copies."
     if crops is not None and not 0 < crops <= 1: raise ValueError(f"crops={crops} is not a share of the picture's side: 0 < crops ≤ 1")
+    if copies < 1: raise ValueError(f"copies={copies}: at least one draw per pair is needed")
     rng = np.random.default_rng(seed)
-    xys = np.stack([_augment(x, y, rng, flips, crops, permute_colours) for _ in range(copies) for x, y in zip(self.inputs, self.targets)])
+    xys = np.stack([_augment(x, y, rng, flips, crops, permute_colours)
+                    for _ in range(copies) for x, y in zip(self.inputs, self.targets)])
     names = self.names if copies == 1 else [f"{o}-{k}" for k in range(copies) for o in self.names]
     return Pairs(xys[:, 0], xys[:, 1], names)
 
-# %% ../nbs/00_pairs.ipynb #e179f832
-_SKIMAGE = "astronaut coffee chelsea rocket retina hubble_deep_field immunohistochemistry camera coins brick grass gravel moon page text clock".split()
+# %% ../nbs/00_pairs.ipynb #42512007
+_SKIMAGE = ("astronaut coffee chelsea rocket retina hubble_deep_field immunohistochemistry "
+            "camera coins brick grass gravel moon page text clock").split()
 PHOTOS = (*_SKIMAGE, "motorcycle", "china", "flower")
 COLOUR_PHOTOS = "astronaut", "coffee", "chelsea", "rocket", "motorcycle", "china", "flower"
 
@@ -347,7 +358,7 @@ def photo(
     x.flags.writeable = False
     return x
 
-# %% ../nbs/00_pairs.ipynb #0efe009a
+# %% ../nbs/00_pairs.ipynb #63123bf2
 def _crops(name, crops, size, seed, smallest):
     "Random square windows of one photograph, scaled to `size`."
     img = Image.fromarray(photo(name))
@@ -365,5 +376,6 @@ def photos(
 )->np.ndarray: # (len(names)·crops, size, size, 3) uint8, all crops of the first photograph first
     "Small pictures cut from real photographs."
     names = COLOUR_PHOTOS if names is None else [names] if isinstance(names, str) else names
-    if crops < 1 or size < 1 or not len(names): raise ValueError(f"photos needs at least one name, crops ≥ 1 and size ≥ 1; got names={names!r}, crops={crops}, size={size}")
+    if crops < 1 or size < 1 or not len(names):
+        raise ValueError(f"photos needs at least one name, crops ≥ 1 and size ≥ 1; got names={names!r}, crops={crops}, size={size}")
     return np.stack([o for name in names for o in _crops(name, crops, size, seed, smallest)])
