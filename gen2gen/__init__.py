@@ -11,7 +11,7 @@ _FACE = {name: module for module, names in {
     "transitions": "TRANSITIONS get_transition make_videos",
     "metrics": "METRICS Metric get_metric bootstrap_ci",
     "show": "strip gallery save_video video_html before_after frame_scrubber explore_transition",
-    "vdm": "VDM load_vdm register_vdm list_vdms",
+    "vdm": "VDM VDMS load_vdm register_vdm",
     "adapter": "Adapter Predictions load_adapter",
     "finetune": "finetune",
     "evaluate": "score",
