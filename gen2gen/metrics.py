@@ -6,7 +6,7 @@
 __all__ = ['PSNR_CAP', 'METRICS', 'Interval', 'psnr', 'ssim', 'delta_e', 'to_mask', 'iou', 'edge_f1', 'pck', 'exact', 'Metric',
            'get_metric', 'bootstrap_ci']
 
-# %% ../nbs/02_metrics.ipynb #20d60511
+# %% ../nbs/02_metrics.ipynb #3fd7fd58
 from collections import namedtuple
 from typing import NamedTuple, Callable
 
@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage, stats
 from skimage import color, metrics as skm, morphology
 
-# %% ../nbs/02_metrics.ipynb #06d49d5b
+# %% ../nbs/02_metrics.ipynb #09c94b62
 def _both(pred, target):
     "Zip over (pred, target) pictures, after a check that they belong together."
     pred, target = np.asarray(pred), np.asarray(target)
@@ -24,7 +24,7 @@ def _both(pred, target):
     if pred.shape != target.shape: raise ValueError(f"pred is {pred.shape} and target {target.shape}; they need the same number and size")
     return zip(pred, target)
 
-# %% ../nbs/02_metrics.ipynb #fbefc6e4
+# %% ../nbs/02_metrics.ipynb #d508d4dc
 PSNR_CAP = 100.
 
 def psnr(
@@ -35,7 +35,7 @@ def psnr(
     with np.errstate(divide="ignore"):
         return np.array([min(skm.peak_signal_noise_ratio(t, p, data_range=255), PSNR_CAP) for p, t in _both(pred, target)])
 
-# %% ../nbs/02_metrics.ipynb #b0ece571
+# %% ../nbs/02_metrics.ipynb #1afe0b45
 def ssim(
     pred, # (n, H, W, 3) uint8; H, W ≥ 11, the window
     target, # (n, H, W, 3) uint8
@@ -46,7 +46,7 @@ def ssim(
     return np.array([skm.structural_similarity(t, p, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5,
                                                use_sample_covariance=False) for p, t in both])
 
-# %% ../nbs/02_metrics.ipynb #4659178a
+# %% ../nbs/02_metrics.ipynb #d239075e
 def delta_e(
     pred, # (n, H, W, 3) uint8, sRGB
     target, # (n, H, W, 3) uint8, sRGB
@@ -54,7 +54,7 @@ def delta_e(
     "Mean CIEDE2000 colour difference of each picture."
     return np.array([color.deltaE_ciede2000(color.rgb2lab(t), color.rgb2lab(p)).mean() for p, t in _both(pred, target)])
 
-# %% ../nbs/02_metrics.ipynb #fbe52461
+# %% ../nbs/02_metrics.ipynb #271b45ae
 def to_mask(
     x, # (..., H, W, 3) uint8
     threshold:int=128, # luminance from which a pixel counts, 0–255
@@ -70,7 +70,7 @@ def iou(
     masks = [(to_mask(p), to_mask(t)) for p, t in _both(pred, target)]
     return np.array([(p & t).sum()/(p | t).sum() if (p | t).any() else 1. for p, t in masks])
 
-# %% ../nbs/02_metrics.ipynb #1f8ceef1
+# %% ../nbs/02_metrics.ipynb #8a4a125d
 def edge_f1(
     pred, # (n, H, W, 3) uint8 edge maps, bright on dark
     target, # (n, H, W, 3) uint8
@@ -85,7 +85,7 @@ def _edge_f1(p, t, tolerance):
     recall = (ndimage.distance_transform_edt(~p)[t] <= tolerance).mean()
     return 2*precision*recall/(precision + recall) if precision + recall else 0.
 
-# %% ../nbs/02_metrics.ipynb #d0414abc
+# %% ../nbs/02_metrics.ipynb #26a79731
 def pck(
     pred, # (n, k, 2) joints in pixels; NaN where none was found, which counts as wrong
     target, # (n, k, 2) joints in pixels
@@ -101,7 +101,7 @@ def pck(
     seen = visible.sum(1)
     return np.where(seen > 0, (correct & visible).sum(1)/np.maximum(seen, 1), np.nan)
 
-# %% ../nbs/02_metrics.ipynb #0e80a13e
+# %% ../nbs/02_metrics.ipynb #21ead6dc
 def exact(
     pred, # n arrays: (n, H, W, 3) pictures, or a list of (h, w) integer grids
     target, # n arrays
@@ -110,7 +110,7 @@ def exact(
     if len(pred) != len(target): raise ValueError(f"there are {len(pred)} answers and {len(target)} targets")
     return np.array([float(np.array_equal(p, t)) for p, t in zip(pred, target)])
 
-# %% ../nbs/02_metrics.ipynb #028073aa
+# %% ../nbs/02_metrics.ipynb #4a010b23
 class Metric(NamedTuple):
     "A metric of pictures: (n, H, W, 3) uint8 twice → n scores."
     fn: Callable # (pred, target) -> (n,) float
@@ -128,7 +128,7 @@ def get_metric(
     if name not in METRICS: raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
     return METRICS[name]
 
-# %% ../nbs/02_metrics.ipynb #416a9dad
+# %% ../nbs/02_metrics.ipynb #c3400769
 Interval = namedtuple("Interval", "mean low high")
 
 def bootstrap_ci(

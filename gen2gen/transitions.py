@@ -6,13 +6,13 @@
 __all__ = ['TRANSITIONS', 'times', 'blend', 'convex', 'quadratic', 'square_root', 'discrete', 'tiles', 'get_transition',
            'make_videos']
 
-# %% ../nbs/01_transitions.ipynb #40125aaf
+# %% ../nbs/01_transitions.ipynb #a1301408
 from functools import wraps
 import inspect
 
 import numpy as np
 
-# %% ../nbs/01_transitions.ipynb #e89fa326
+# %% ../nbs/01_transitions.ipynb #6d7c4fb3
 def times(
     n_frames:int, # F ≥ 2
 )->np.ndarray: # (F,) float64
@@ -20,7 +20,7 @@ def times(
     if n_frames < 2: raise ValueError(f"n_frames={n_frames}: a transition needs at least 2 frames, the input and the target")
     return np.arange(n_frames)/(n_frames-1)
 
-# %% ../nbs/01_transitions.ipynb #f179dd57
+# %% ../nbs/01_transitions.ipynb #b85c8d0f
 def blend(
     x, # (H, W, 3) uint8
     y, # (H, W, 3) uint8
@@ -30,8 +30,13 @@ def blend(
     w = np.asarray(w).reshape(-1, 1, 1, 1)
     return np.rint((1-w)*x + w*y).astype(np.uint8)
 
-# %% ../nbs/01_transitions.ipynb #7928124d
-def convex(x, y, n_frames, seed=0):
+# %% ../nbs/01_transitions.ipynb #321272f7
+def convex(
+    x, # input (H, W, 3) uint8
+    y, # target (H, W, 3) uint8
+    n_frames, # F ≥ 2
+    seed=0, # used by `tiles` only
+):
     "Even cross-fade, w = t (the paper's linear interpolation)."
     return blend(x, y, times(n_frames))
 
@@ -43,13 +48,13 @@ def square_root(x, y, n_frames, seed=0):
     "Cross-fade that starts fast, w = √t."
     return blend(x, y, np.sqrt(times(n_frames)))
 
-# %% ../nbs/01_transitions.ipynb #2ade19e5
+# %% ../nbs/01_transitions.ipynb #ccb97cb5
 def discrete(x, y, n_frames, seed=0):
     "A hard cut: x while f ≤ F/2, then y (the paper's choice in its comparisons)."
     f = np.arange(1, len(times(n_frames))+1)
     return blend(x, y, f > n_frames/2)
 
-# %% ../nbs/01_transitions.ipynb #8c1a2982
+# %% ../nbs/01_transitions.ipynb #013734af
 def tiles(x, y, n_frames, seed=0):
     "4×4 rectangles change from x to y in a random order, the first ⌊16 t⌋ at time t."
     h, w = x.shape[:2]
@@ -58,10 +63,10 @@ def tiles(x, y, n_frames, seed=0):
     shown = (16*times(n_frames)).astype(int)
     return np.where((rank < shown[:, None, None])[..., None], y, x)
 
-# %% ../nbs/01_transitions.ipynb #803cb2ff
+# %% ../nbs/01_transitions.ipynb #59c4189f
 TRANSITIONS = dict(convex=convex, quadratic=quadratic, square_root=square_root, discrete=discrete, tiles=tiles)
 
-# %% ../nbs/01_transitions.ipynb #d63fdaab
+# %% ../nbs/01_transitions.ipynb #24fd7289
 def _check_video(v, x, y, n_frames, name):
     "The promise every transition keeps."
     want = (n_frames, *x.shape)
@@ -77,7 +82,7 @@ def _read_only(x):
     x.flags.writeable = False
     return x
 
-# %% ../nbs/01_transitions.ipynb #53f36181
+# %% ../nbs/01_transitions.ipynb #b5ae24a6
 def get_transition(
     transition, # a name in `TRANSITIONS`, or a function of (x, y, n_frames) or (x, y, n_frames, seed)
 ): # function (x, y, n_frames, seed=0) -> (F, H, W, 3) uint8. `ValueError` for an unknown name, or when its video breaks the promise
@@ -95,7 +100,7 @@ def get_transition(
         return _check_video(fn(x, y, n_frames, *([seed] if seeded else [])), x, y, n_frames, name)
     return checked
 
-# %% ../nbs/01_transitions.ipynb #6ed898aa
+# %% ../nbs/01_transitions.ipynb #48b2cfff
 def make_videos(
     pairs, # n `gen2gen.pairs.Pairs`
     transition="discrete", # a name in `TRANSITIONS`, or a function
