@@ -6,7 +6,7 @@
 __all__ = ['RESIZE', 'PHOTOS', 'COLOUR_PHOTOS', 'SUFFIXES', 'to_rgb', 'read_image', 'fit', 'photo', 'photos', 'as_pictures',
            'Pairs', 'load_pairs', 'load_images']
 
-# %% ../nbs/00_pairs.ipynb #a7746117
+# %% ../nbs/00_pairs.ipynb #a44286e3
 from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# %% ../nbs/00_pairs.ipynb #dd70e3ae
+# %% ../nbs/00_pairs.ipynb #0dec083c
 def _grey16(img):
     "16-bit grey to 8 bits by scaling."
     x = np.asarray(img)
@@ -36,7 +36,7 @@ def to_rgb(
     img = img.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", img.size, (*ground, 255)), img).convert("RGB")
 
-# %% ../nbs/00_pairs.ipynb #9736b316
+# %% ../nbs/00_pairs.ipynb #cddbb5f4
 def _decode(data, ground):
     "RGB picture from a file's bytes; raises on anything Pillow cannot read wholly."
     with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def read_image(
     except Exception as e: why = f"it is damaged or cut short ({e}); save or copy it again"
     raise ValueError(f"{path} cannot be used: {why}")
 
-# %% ../nbs/00_pairs.ipynb #e7e866a3
+# %% ../nbs/00_pairs.ipynb #6640d93c
 RESIZE = {
     "pad": lambda img, wh, ground: ImageOps.pad(img, wh, Image.Resampling.LANCZOS, color=ground),
     "crop": lambda img, wh, ground: ImageOps.fit(img, wh, Image.Resampling.LANCZOS),
@@ -83,7 +83,7 @@ def fit(
     h, w = _hw(size)
     return img if img.size == (w, h) else RESIZE[resize](img, (w, h), ground)
 
-# %% ../nbs/00_pairs.ipynb #b0df8b10
+# %% ../nbs/00_pairs.ipynb #22e9f7f2
 _SKIMAGE = ("astronaut coffee chelsea rocket retina hubble_deep_field immunohistochemistry "
             "camera coins brick grass gravel moon page text clock").split()
 PHOTOS = (*_SKIMAGE, "motorcycle", "china", "flower")
@@ -103,7 +103,7 @@ def photo(
     x.flags.writeable = False
     return x
 
-# %% ../nbs/00_pairs.ipynb #8f513605
+# %% ../nbs/00_pairs.ipynb #c327275c
 def _crops(name, crops, size, seed, smallest):
     "Random square windows of one photograph, scaled to `size`."
     img = Image.fromarray(photo(name))
@@ -125,7 +125,7 @@ def photos(
         raise ValueError(f"photos needs at least one name, crops ≥ 1 and size ≥ 1; got names={names!r}, crops={crops}, size={size}")
     return np.stack([o for name in names for o in _crops(name, crops, size, seed, smallest)])
 
-# %% ../nbs/00_pairs.ipynb #3b5afbe9
+# %% ../nbs/00_pairs.ipynb #295e5dc2
 def _refuse_dtype(x, what):
     "Say what is wrong with pictures that are not uint8, and which line repairs them."
     if not np.issubdtype(x.dtype, np.number): raise ValueError(f"{what} holds {x.dtype}, not pictures; read files with `load_pairs` or `load_images`")
@@ -150,7 +150,7 @@ def _check_array(x, what, ndim=4):
     elif x.ndim == ndim-1: hint = ": make grey pictures RGB with `np.stack([x]*3, -1)`"
     raise ValueError(f"{what} has shape {x.shape}, not {'(n, H, W, 3)' if ndim == 4 else '(H, W, 3)'}{hint}")
 
-# %% ../nbs/00_pairs.ipynb #8d0c9672
+# %% ../nbs/00_pairs.ipynb #8202bc76
 def _size(x): return f"{x.shape[-3]}×{x.shape[-2]}"
 
 def _as_picture(x, what):
@@ -174,7 +174,7 @@ def as_pictures(
                              "bring them to one size first, for example with `fit(picture, size, resize)`")
     return np.stack(xs)
 
-# %% ../nbs/00_pairs.ipynb #0cbf10fd
+# %% ../nbs/00_pairs.ipynb #6364d895
 class Pairs:
     "n input pictures and their n targets: uint8 RGB of one size, checked on entry."
     def __init__(self,
@@ -199,7 +199,7 @@ class Pairs:
         return self.inputs.shape[1:3]
     def __repr__(self): return f"Pairs(n={len(self)}, size={self.size[0]}×{self.size[1]})"
 
-# %% ../nbs/00_pairs.ipynb #60fc8119
+# %% ../nbs/00_pairs.ipynb #010f6d6c
 @patch
 def __getitem__(self:Pairs,
     idx, # an index, a slice, a list of indices or a boolean mask
@@ -209,7 +209,7 @@ def __getitem__(self:Pairs,
     if not len(idx): raise ValueError(f"this chooses none of the {len(self)} pairs")
     return Pairs(self.inputs[idx], self.targets[idx], [self.names[i] for i in idx])
 
-# %% ../nbs/00_pairs.ipynb #ee8f1e6f
+# %% ../nbs/00_pairs.ipynb #6853977b
 @patch
 def split(self:Pairs,
     n:int, # pairs for training; 1 ≤ n < len(self)
@@ -221,7 +221,7 @@ def split(self:Pairs,
     order = np.random.default_rng(seed).permutation(len(self))
     return self[order[:n]], self[np.sort(order[n:])]
 
-# %% ../nbs/00_pairs.ipynb #b30ae519
+# %% ../nbs/00_pairs.ipynb #fe6d51bb
 SUFFIXES = ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"
 
 def _check_members(zf, path, limit=2**31):
@@ -243,7 +243,7 @@ def _zip_root(path):
     tops = [o for o in top.iterdir() if o.is_dir() and o.name != "__MACOSX"]
     return tops[0] if len(tops) == 1 and tops[0].name not in ("input", "target") else top
 
-# %% ../nbs/00_pairs.ipynb #38d00f54
+# %% ../nbs/00_pairs.ipynb #5b6ed1e4
 def _root(path):
     "A folder, or a zip opened like one."
     path = Path(path)
@@ -264,7 +264,7 @@ def _pictures(folder, root):
         found[stem] = p
     return found
 
-# %% ../nbs/00_pairs.ipynb #a066e4cd
+# %% ../nbs/00_pairs.ipynb #b78b4cea
 def _match(root):
     "The (input file, target file) of every stem under `root`."
     sides = {}
@@ -279,7 +279,7 @@ def _match(root):
             raise ValueError(f"{', '.join(lone[:3])}{more}: no file with the same stem in {b}/; add it there or remove it from {a}/")
     return [(sides["input"][stem], sides["target"][stem]) for stem in sides["input"]]
 
-# %% ../nbs/00_pairs.ipynb #60d0ea7b
+# %% ../nbs/00_pairs.ipynb #4c42fb02
 def _wh(img): return f"{img.height}×{img.width}"
 
 def _one_size(files, imgs, size, resize, ground):
@@ -301,7 +301,7 @@ def _check_proportions(fa, a, fb, b, resize):
     raise ValueError(f"{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width): with different proportions resize={resize!r} "
                      "would not keep input and target aligned; use resize='stretch' or make them match")
 
-# %% ../nbs/00_pairs.ipynb #35461889
+# %% ../nbs/00_pairs.ipynb #d58e0f04
 def load_pairs(
     path, # folder with input/ and target/, or a .zip of one
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
@@ -318,7 +318,7 @@ def load_pairs(
     flat = _one_size(sum(files, ()), sum(imgs, ()), size, resize, ground)
     return Pairs(flat[::2], flat[1::2], [Path(f.name).stem for f, _ in files])
 
-# %% ../nbs/00_pairs.ipynb #2c3c1ec6
+# %% ../nbs/00_pairs.ipynb #15d19c77
 def load_images(
     paths, # a folder, a .zip, a file, or a list of files
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
@@ -334,7 +334,7 @@ def load_images(
     if not files: raise ValueError("there is no file to read: the list of paths is empty")
     return as_pictures(_one_size(files, [read_image(f, ground) for f in files], size, resize, ground))
 
-# %% ../nbs/00_pairs.ipynb #74a06f4d
+# %% ../nbs/00_pairs.ipynb #c04903d9
 @patch
 def save(self:Pairs,
     path, # folder to make; must not exist yet
@@ -352,7 +352,7 @@ def save(self:Pairs,
         os.rename(Path(tmp)/"whole", path)
     return path
 
-# %% ../nbs/00_pairs.ipynb #ba798394
+# %% ../nbs/00_pairs.ipynb #03a6bd80
 def _augment(x, y, rng, flips, crops, permute_colours):
     "One draw, applied to input and target alike."
     xy, (h, w) = np.stack([x, y]), x.shape[:2]
