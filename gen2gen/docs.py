@@ -7,15 +7,15 @@ __all__ = ['PICTURES', 'WIDGET', 'KINDS', 'REDIRECT', 'app', 'digest', 'filtered
            'numbers', 'crossref', 'read_bib', 'who', 'cite', 'page', 'rename', 'staged_config', 'stage', 'mathml',
            'finish', 'build', 'github', 'readme', 'main']
 
-# %% ../nbs/91_docs.ipynb #338e5c8d
+# %% ../nbs/91_docs.ipynb #ce1d759d
 import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# %% ../nbs/91_docs.ipynb #3426dce3
+# %% ../nbs/91_docs.ipynb #dfa7d957
 import typer, yaml
 
-# %% ../nbs/91_docs.ipynb #b8d1c7de
+# %% ../nbs/91_docs.ipynb #a6491d73
 def digest(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder
@@ -24,14 +24,14 @@ def digest(
     files = [nb, root/'settings.ini', root/'_quarto.yml', *sorted((root/'gen2gen').glob('*.py'))]
     return hashlib.sha256(b'\0'.join(f.read_bytes() for f in files if f.exists())).hexdigest()[:16]
 
-# %% ../nbs/91_docs.ipynb #f87e6f64
+# %% ../nbs/91_docs.ipynb #405c5ed2
 def _joined(text):
     "A notebook from its JSON, each source one string"
     nb = json.loads(text)
     for c in nb['cells']: c['source'] = ''.join(c['source'])
     return nb
 
-# %% ../nbs/91_docs.ipynb #435b6d3c
+# %% ../nbs/91_docs.ipynb #950625e6
 def filtered(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder, where `_proc/cache` keeps results
@@ -50,7 +50,7 @@ def filtered(
     part = kept.with_suffix(f'.{os.getpid()}'); part.write_text(text, encoding='utf-8'); part.replace(kept)
     return _joined(text)
 
-# %% ../nbs/91_docs.ipynb #ba6d1663
+# %% ../nbs/91_docs.ipynb #7a0df0ec
 _code = re.compile(r'^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$|`[^`\n]+`', re.M | re.S)
 
 def plain_signatures(
@@ -62,7 +62,7 @@ def plain_signatures(
         plain = lambda m: re.sub(r'\[`([^`]+)`\]\(http[^)]*\)', r'\1', m[0])
         o['data']['text/markdown'] = [_code.sub(plain, ''.join(o['data']['text/markdown']))]
 
-# %% ../nbs/91_docs.ipynb #e3c37307
+# %% ../nbs/91_docs.ipynb #4f7a60a4
 PICTURES = {'image/png', 'image/jpeg', 'image/svg+xml', 'image/gif'}
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
@@ -75,13 +75,15 @@ def captioned(
         c['outputs'] = [o for o in c['outputs'] if WIDGET not in o.get('data', {})]
         cap = re.search(r'^#\| *fig-cap: *(.+)$', c['source'], re.M)
         shown = [o['data'] for o in c['outputs'] if 'data' in o]
-        pages = [d for d in shown if 'text/html' in d]
-        if cap and pages and not any(PICTURES & d.keys() for d in shown):
+        pictures, pages = [d for d in shown if PICTURES & d.keys()], [d for d in shown if 'text/html' in d]
+        for d in pictures[:-1]:
+            if 'image/png' in d: d['text/html'] = f'<img class="img-fluid" src="data:image/png;base64,{"".join(d["image/png"]).strip()}">'
+        if cap and pages and not pictures:
             text = html.escape(cap[1].strip().strip('"\''))
             pages[-1]['text/html'] = f'<figure class="figure">{"".join(pages[-1]["text/html"])}<figcaption>{text}</figcaption></figure>'
     return nb
 
-# %% ../nbs/91_docs.ipynb #87461595
+# %% ../nbs/91_docs.ipynb #daeeea3f
 def prose(
     fn, # str -> str
     text: str, # Markdown
@@ -93,7 +95,7 @@ def prose(
         last = m.end()
     return ''.join([*parts, fn(text[last:])])
 
-# %% ../nbs/91_docs.ipynb #919101d6
+# %% ../nbs/91_docs.ipynb #0a72c85d
 KINDS = dict(fig='Figure', tbl='Table', eq='Equation')
 
 def numbers(
@@ -106,7 +108,7 @@ def numbers(
         found[m[1]] = count[m[2]] = count.get(m[2], 0) + 1
     return found
 
-# %% ../nbs/91_docs.ipynb #01536bae
+# %% ../nbs/91_docs.ipynb #049ab3e8
 _anchors = [r'(?P<a>\{\.cell #(?P<id>(?:fig|tbl)-[\w-]+)\}(?:(?!\{\.cell ).)*?<(?:fig)?caption>)(?P<b>)', # a cell's output
             r'(?P<a>!\[)(?P<b>[^\]]*\]\([^)]*\)\{[^}]*#(?P<id>fig-[\w-]+))', # a picture
             r'(?m:^)(?P<a>: +)(?P<b>[^\n]*\{#(?P<id>tbl-[\w-]+)\})'] # a table
@@ -118,7 +120,7 @@ def _labelled(body, number):
     for pattern in _anchors: body = re.sub(pattern, caption, body, flags=re.S)
     return re.sub(r'\$\$([^$]+)\$\$[ \t]*\{#(eq-[\w-]+)\}', equation, body)
 
-# %% ../nbs/91_docs.ipynb #f78eb850
+# %% ../nbs/91_docs.ipynb #28b177df
 def crossref(
     body: str, # A page's Markdown; ValueError for a reference to nothing
 ) -> str: # Markdown with numbers in captions and links in place of `@fig-…`, `@tbl-…`, `@eq-…`
@@ -129,7 +131,7 @@ def crossref(
         return f'[{KINDS[m[2]]}\u00a0{number[m[1]]}](#{m[1]})'
     return prose(lambda s: re.sub(r'(?<![\w\[])@((fig|tbl|eq)-[\w-]+)', link, s), _labelled(body, number))
 
-# %% ../nbs/91_docs.ipynb #dd5b374f
+# %% ../nbs/91_docs.ipynb #da949b00
 def read_bib(
     path: Path, # A BibTeX file; values in braces
 ) -> dict: # key -> fields, in lower case
@@ -138,7 +140,7 @@ def read_bib(
     entries = re.finditer(r'@\w+\{([^,\s]+),(.*?)\n\}', Path(path).read_text(encoding='utf-8'), re.S)
     return {m[1]: {k.lower(): re.sub('[{}]', '', v) for k, v in fields.findall(m[2])} for m in entries}
 
-# %% ../nbs/91_docs.ipynb #fb04e162
+# %% ../nbs/91_docs.ipynb #3057b5b6
 def who(
     entry: dict, # Fields of a BibTeX entry
 ) -> str: # "Li and He", "Lipman et al."
@@ -146,7 +148,7 @@ def who(
     names = [a.split(',')[0].strip() for a in entry['author'].split(' and ')]
     return names[0] if len(names) == 1 else ' and '.join(names) if len(names) == 2 and names[1] != 'others' else f'{names[0]} et al.'
 
-# %% ../nbs/91_docs.ipynb #f507903e
+# %% ../nbs/91_docs.ipynb #85f0e62a
 def cite(
     body: str, # Markdown; ValueError for `[@key]` with an unknown key
     bib: dict, # From `read_bib`
@@ -165,7 +167,7 @@ def cite(
     refs = [work.format(k, **{**e, 'author': e['author'].replace(' and ', '; ')}) for k, e in used.items()]
     return '\n\n'.join([body, '## References {.unnumbered}', *refs]) if used and listed else body
 
-# %% ../nbs/91_docs.ipynb #6c6c651a
+# %% ../nbs/91_docs.ipynb #ee5805de
 def page(
     nb: dict, # A filtered notebook
     bib: dict, # From `read_bib`
@@ -176,7 +178,7 @@ def page(
     if m := re.match(r'\s*# ([^\n]+)\n', body): front, body = {**front, 'title': m[1].strip()}, body[m.end():]
     return front, cite(crossref(body), bib)
 
-# %% ../nbs/91_docs.ipynb #cad2d38b
+# %% ../nbs/91_docs.ipynb #5788cceb
 def rename(
     text: str, # Markdown or YAML that names notebooks
     names: dict, # notebook's file name -> page's file name without its suffix
@@ -186,7 +188,7 @@ def rename(
     text = re.sub(r'\b([\w-]+\.ipynb)\b', lambda m: names[m[1]] + '.qmd' if m[1] in names else m[0], text)
     return text.replace(site, '')
 
-# %% ../nbs/91_docs.ipynb #6f660594
+# %% ../nbs/91_docs.ipynb #9f444516
 def staged_config(
     text: str, # `_quarto.yml`, its notebooks already renamed
     out: Path, # Where the site goes
@@ -198,7 +200,7 @@ def staged_config(
     config['project'].update({'output-dir': str(out), 'render': ['nbs/*.qmd']})
     return config
 
-# %% ../nbs/91_docs.ipynb #08366d42
+# %% ../nbs/91_docs.ipynb #9832a8e9
 def stage(
     root: Path, # The project's folder
     out: Path, # Where the site goes
@@ -223,7 +225,7 @@ def stage(
     (to/'_quarto.yml').write_text(yaml.safe_dump(staged_config(rename(text, names, site), out)), encoding='utf-8')
     return to
 
-# %% ../nbs/91_docs.ipynb #fdb65a90
+# %% ../nbs/91_docs.ipynb #84e990a5
 def mathml(
     text: str, # A page's HTML, formulas as TeX in `<span class="math …">`, or in `$…$` inside captions
 ) -> str: # HTML with formulas as MathML
@@ -237,7 +239,7 @@ def mathml(
     text = re.sub(r'<figcaption>.*?</figcaption>', caption, text, flags=re.S)
     return re.sub(r'<(link|script)[^>]*/npm/katex[^>]*>(</script>)?', '', text)
 
-# %% ../nbs/91_docs.ipynb #d921773c
+# %% ../nbs/91_docs.ipynb #254be97b
 REDIRECT = '<!doctype html><title>gen2gen</title><meta http-equiv="refresh" content="0; url=nbs/index.html"><a href="nbs/index.html">gen2gen</a>'
 
 def finish(
@@ -249,7 +251,7 @@ def finish(
         p.write_text(re.sub(r'@import\s*(?:url\([^)]*\)|"[^"]*")[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
     (out/'index.html').write_text(REDIRECT, encoding='utf-8')
 
-# %% ../nbs/91_docs.ipynb #1172d4f9
+# %% ../nbs/91_docs.ipynb #d5786ca1
 def build(
     root: Path = Path('.'), # The project's folder, with `_quarto.yml` and `nbs/`
     out: Path | None = None, # Where the site goes; default: `output-dir` of `_quarto.yml`
@@ -266,7 +268,7 @@ def build(
     finish(out)
     return pages
 
-# %% ../nbs/91_docs.ipynb #77188b0d
+# %% ../nbs/91_docs.ipynb #b8719106
 def github(
     text: str, # Quarto's Markdown, from a notebook in `nbs/`
 ) -> str: # GitHub's Markdown, for a file beside `nbs/`
@@ -279,7 +281,7 @@ def github(
     text = re.sub(r'(\]\()(?=media/|results/|[\w-]+\.ipynb)', r'\1nbs/', text)
     return re.sub(r'(src=")(?=media/)', r'\1nbs/', text)
 
-# %% ../nbs/91_docs.ipynb #c26ea660
+# %% ../nbs/91_docs.ipynb #dd47d78d
 def _figures(c):
     "The labelled picture that a cell drew, if any: label, caption, PNG bytes"
     option = lambda k: re.search(rf'^#\| *{k}: *["\']?(.*?)["\']? *$', c['source'], re.M)
@@ -287,7 +289,7 @@ def _figures(c):
     if not (drawn and option('label') and option('fig-cap')): return []
     return [(option('label')[1], option('fig-cap')[1], base64.b64decode(''.join(drawn[-1])))]
 
-# %% ../nbs/91_docs.ipynb #af41e630
+# %% ../nbs/91_docs.ipynb #7d4d0842
 def _cell_text(c):
     "One cell as Markdown: its text, or its code and what it printed"
     if c['cell_type'] != 'code': return c['source'] if c['cell_type'] == 'markdown' else ''
@@ -297,7 +299,7 @@ def _cell_text(c):
     figures = [f'![{cap}](media/{label}.png){{#{label}}}' for label, cap, _ in _figures(c)]
     return '\n\n'.join(blocks + [f'```\n{t.rstrip()}\n```' for t in shown if t.strip()] + figures)
 
-# %% ../nbs/91_docs.ipynb #1895bff1
+# %% ../nbs/91_docs.ipynb #d7e50dff
 def readme(
     root: Path = Path('.'), # The project's folder
 ) -> str: # The text of README.md
@@ -309,7 +311,7 @@ def readme(
     body = cite(crossref(body), read_bib(root/quarto['bibliography']), listed=False)
     return '<!-- Made from nbs/index.ipynb: edit that. -->\n\n' + prose(github, body) + '\n'
 
-# %% ../nbs/91_docs.ipynb #4ff571e7
+# %% ../nbs/91_docs.ipynb #75c6482f
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help='The documentation site and the README, made from the notebooks.')
 
 @app.command('site')
@@ -327,7 +329,7 @@ def _readme(root: Path = Path('.'), check: bool = False):
             for label, _, png in _figures({**c, 'source': ''.join(c['source'])}): (root/'nbs/media'/f'{label}.png').write_bytes(png)
     elif not path.exists() or path.read_text(encoding='utf-8') != text: sys.exit('README.md is stale: run gen2gen_docs readme')
 
-# %% ../nbs/91_docs.ipynb #d558e039
+# %% ../nbs/91_docs.ipynb #526d8d2c
 def main():
     "Run the command line"
     app()
