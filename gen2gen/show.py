@@ -6,7 +6,7 @@
 __all__ = ['enlarge', 'encode_image', 'strip', 'gallery', 'save_video', 'video_html', 'before_after', 'frame_scrubber',
            'explore_transition']
 
-# %% ../nbs/03_show.ipynb #fb4752c5
+# %% ../nbs/03_show.ipynb #87075b58
 from base64 import b64encode
 from html import escape
 from io import BytesIO
@@ -23,7 +23,7 @@ from PIL import Image
 
 from .transitions import TRANSITIONS, get_transition
 
-# %% ../nbs/03_show.ipynb #16b3878a
+# %% ../nbs/03_show.ipynb #4e910759
 def enlarge(
     x, # (..., H, W, 3) uint8
     min_side:int=256, # wanted height and width, pixels
@@ -42,7 +42,7 @@ def encode_image(
 
 def _data_url(x, format="webp"): return f"data:image/{format};base64,{b64encode(encode_image(x, format)).decode()}"
 
-# %% ../nbs/03_show.ipynb #03b7008e
+# %% ../nbs/03_show.ipynb #ed588ebf
 def strip(
     videos, # (F, H, W, 3) uint8 frames of one video, or (n, F, H, W, 3): a row each
     n_frames:int=None, # show only so many, evenly spaced, first and last included; None: all
@@ -59,7 +59,7 @@ def strip(
     n, f, h, w, _ = v.shape
     return Image.fromarray(v.transpose(0, 2, 1, 3, 4).reshape(n*h, f*w, 3)[:-gap or None, :-gap or None])
 
-# %% ../nbs/03_show.ipynb #6db11807
+# %% ../nbs/03_show.ipynb #73c71e6c
 def gallery(
     inputs, # (n, H, W, 3) uint8
     predictions, # (n, H, W, 3) uint8, or a dict: name of a method -> such an array
@@ -85,7 +85,7 @@ def gallery(
     for i, name in enumerate(names if names is not None else []): axs[i, 0].set_ylabel(name, fontsize=9)
     return fig
 
-# %% ../nbs/03_show.ipynb #b04472c0
+# %% ../nbs/03_show.ipynb #a283212f
 def save_video(
     frames, # (F, H, W, 3) uint8
     path, # an .mp4 file; replaced if it exists
@@ -107,7 +107,7 @@ def save_video(
         os.replace(part, path)
     return path
 
-# %% ../nbs/03_show.ipynb #bf9dd178
+# %% ../nbs/03_show.ipynb #889915e0
 def video_html(
     video, # (F, H, W, 3) uint8, or the path of an .mp4 relative to the page
     fps:float=8, # frames a second, of an array
@@ -121,7 +121,8 @@ def video_html(
         src = f"data:video/mp4;base64,{b64encode(data).decode()}"
     return HTML(f'<video src="{src}" width="{width}" controls muted loop playsinline></video>')
 
-# %% ../nbs/03_show.ipynb #4b586856
+# %% ../nbs/03_show.ipynb #166eaf19
+_KEYS = 'data-lm-suppress-shortcuts="true"' # on an element: JupyterLab leaves its keys to it
 _IMG = "position:absolute;inset:0;width:100%;height:100%;max-width:none;margin:0;image-rendering:pixelated"
 
 def before_after(
@@ -138,11 +139,11 @@ def before_after(
 <div style="position:relative;aspect-ratio:{w}/{h};overflow:hidden"><img alt="{a}" src="{_data_url(before)}" style="{_IMG}">
 <img alt="{b}" src="{_data_url(after)}" style="{_IMG};clip-path:inset(0 0 0 var(--x))">
 <div style="position:absolute;top:0;bottom:0;left:var(--x);width:2px;background:white;box-shadow:0 0 2px black"></div></div>
-<input type="range" min="0" max="100" value="50" aria-label="edge between {a} and {b}" style="width:100%;margin:4px 0 0"
+<input type="range" {_KEYS} min="0" max="100" value="50" aria-label="edge between {a} and {b}" style="width:100%;margin:4px 0 0"
  oninput="this.parentNode.style.setProperty('--x',this.value+'%')">
 <div style="display:flex;justify-content:space-between;font-size:.85em"><span>{a}</span><span>{b}</span></div></div>''')
 
-# %% ../nbs/03_show.ipynb #7e8ee9a0
+# %% ../nbs/03_show.ipynb #57f09ef5
 def frame_scrubber(
     videos, # (F, H, W, 3) uint8, or a dict: label -> such an array, all of one shape
     width:int=256, # shown width, pixels
@@ -155,15 +156,15 @@ def frame_scrubber(
     sheet = v.transpose(0, 2, 1, 3, 4).reshape(n*h, f*w, 3)
     root = "this.closest('.g2g-scrubber')"
     options = "".join(f'<option value="{i}">{escape(str(k))}</option>' for i, k in enumerate(videos))
-    select = f'''<select aria-label="video" onchange="{root}.style.setProperty('--r',this.value)">{options}</select>''' if n > 1 else ""
+    select = f'''<select {_KEYS} aria-label="video" onchange="{root}.style.setProperty('--r',this.value)">{options}</select>''' if n > 1 else ""
     return HTML(f'''<div class="g2g-scrubber" style="--f:0;--r:0;width:{width}px;max-width:100%">
 <div style="position:relative;aspect-ratio:{w}/{h};overflow:hidden"><img alt="frames of a transition video" src="{_data_url(sheet)}"
  style="position:absolute;left:0;top:0;width:{f}00%;height:{n}00%;max-width:none;margin:0;image-rendering:pixelated;transform:translate(calc(var(--f)*-100%/{f}),calc(var(--r)*-100%/{n}))"></div>
-<input type="range" min="0" max="{f-1}" value="0" aria-label="frame" style="width:100%;margin:4px 0 0"
+<input type="range" {_KEYS} min="0" max="{f-1}" value="0" aria-label="frame" style="width:100%;margin:4px 0 0"
  oninput="{root}.style.setProperty('--f',this.value);{root}.querySelector('output').value=+this.value+1">
 <div style="display:flex;justify-content:space-between;font-size:.85em"><span>frame <output>1</output> of {f}</span>{select}</div></div>''')
 
-# %% ../nbs/03_show.ipynb #b63029a2
+# %% ../nbs/03_show.ipynb #b1afda0f
 def explore_transition(
     pairs, # `gen2gen.pairs.Pairs`
     transitions=None, # dict: name -> function; None: `TRANSITIONS`
@@ -175,7 +176,7 @@ def explore_transition(
     kind = W.Dropdown(options=list(transitions), description="transition")
     which = W.Dropdown(options=[(name, i) for i, name in enumerate(pairs.names)], value=0, description="pair")
     frame = W.IntSlider(min=1, max=n_frames, description="frame")
-    picture = W.Image(format="png")
+    picture = W.Image(format="png", layout=W.Layout(align_self="flex-start"))
     video = {}
 
     def choose(_=None):

@@ -50,7 +50,7 @@ def test_pages_are_self_contained(page):
     html = page().data
     assert not re.search(r"https?://|<script|<link|@import|<in>|<b>", html)
     assert all(src.startswith("data:") for src in re.findall(r'src="([^"]*)"', html))
-    for tag in re.findall(r"<(?:input|select)[^>]*>", html): assert "aria-label" in tag
+    for tag in re.findall(r"<(?:input|select)[^>]*>", html): assert "aria-label" in tag and "data-lm-suppress-shortcuts" in tag, "JupyterLab takes the arrow keys"
 
 def test_large_video_is_not_embedded():
     noise = np.random.default_rng(0).integers(0, 256, (17, 256, 256, 3), dtype=np.uint8)
