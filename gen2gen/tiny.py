@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from .vdm import VDM, check_videos
@@ -194,7 +195,7 @@ def loss(self:Tiny,
 @torch.no_grad()
 def sample(self:Tiny,
     images, # uint8 (n, H, W, 3)
-    generator=None, # torch generator on the CPU
+    generator=None, # torch generator on the CPU, or a list with one for each image
     steps: int=None, # Euler steps; None: `default_steps`
     n_frames: int=None, # F; None: `default_frames`
 ) -> np.ndarray: # videos, uint8 (n, F, H, W, 3); frame 0 is the input
@@ -203,7 +204,7 @@ def sample(self:Tiny,
     check_videos(self, n_frames, *images.shape[1:3])
     condition = self.condition(images)
     n, c, _, h, w = condition['first'].shape
-    z = torch.randn(n, c, n_frames, h, w, generator=generator).to(self.device)
+    z = randn_tensor((n, c, n_frames, h, w), generator, torch.device('cpu')).to(self.device)
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1, 1/steps, steps))
     for t, sigma in zip(scheduler.timesteps, scheduler.sigmas):
@@ -216,12 +217,13 @@ WEIGHTS = 'diffusion_pytorch_model.safetensors'
 
 def weights_file(
     folder, # a model folder in the diffusers layout
+    name: str=WEIGHTS, # of the file in it
 ) -> Path:
     "The safetensors file of a model folder, checked to be whole"
-    path = Path(folder)/WEIGHTS
+    path = Path(folder)/name
     if not path.is_file():
         pickles = [p.name for p in Path(folder).glob('*') if p.suffix in ('.bin', '.pt', '.pth', '.ckpt', '.pkl')]
-        if pickles: raise ValueError(f'{folder} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: convert it to {WEIGHTS}')
+        if pickles: raise ValueError(f'{folder} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: convert it to {name}')
         raise FileNotFoundError(f'{path} is missing')
     try:
         with safe_open(path, 'pt') as f: f.keys()
