@@ -8,6 +8,7 @@ __all__ = ['VDMS', 'VDM', 'check_videos', 'VDMEntry', 'register_vdm', 'load_vdm'
 
 # %% ../nbs/10_vdm.ipynb #5e1526c9
 import hashlib, importlib, json, os, tempfile, warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -18,28 +19,25 @@ from .pairs import Pairs
 from .transitions import make_videos
 
 # %% ../nbs/10_vdm.ipynb #b48f025f
-class VDM:
+class VDM(ABC):
     "An image-to-video diffusion model, as far as gen2gen needs to know it"
     name = 'vdm'            # short name, written into every adapter
-    lora_targets = ()       # names of the linear layers that LoRA is fitted to
+    lora_targets = ()       # names of the linear layers that LoRA is fitted to, or a regular expression
     cache_latents = True    # is `encode` costly enough to keep its result on disk?
     default_frames = 9      # frames of a transition when the caller does not say
 
-    def frames(self,
-        n: int, # frames wanted
-    ) -> int: # the nearest legal number of frames
-        "The nearest number of frames that this model can generate"
-        raise NotImplementedError
-    def size(self,
-        h: int, # height wanted, pixels
-        w: int, # width wanted, pixels
-    ) -> tuple: # the nearest legal (height, width)
-        "The nearest picture size that this model can generate"
-        raise NotImplementedError
-    def encode(self, videos): "Latents (n, C, F', h, w) of uint8 videos (n, F, H, W, 3)"; raise NotImplementedError
-    def condition(self, images): "What the model is told about the input images, uint8 (n, H, W, 3)"; raise NotImplementedError
-    def loss(self, latents, condition, generator=None): "The model's own training loss, one number a sample"; raise NotImplementedError
-    def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`"; raise NotImplementedError
+    @abstractmethod
+    def frames(self, n): "The nearest legal number of frames"
+    @abstractmethod
+    def size(self, h, w): "The nearest legal (height, width), pixels"
+    @abstractmethod
+    def encode(self, videos): "Latents (n, C, F', h, w) of uint8 videos (n, F, H, W, 3)"
+    @abstractmethod
+    def condition(self, images): "What the model is told about the input images, uint8 (n, H, W, 3)"
+    @abstractmethod
+    def loss(self, latents, condition, generator=None): "The model's own training loss, one number a sample"
+    @abstractmethod
+    def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`"
 
     @property
     def fingerprint(self) -> dict: # what a cached latent or a saved adapter depends on
