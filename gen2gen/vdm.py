@@ -8,7 +8,6 @@ __all__ = ['VDMS', 'VDM', 'check_videos', 'VDMEntry', 'register_vdm', 'load_vdm'
 
 # %% ../nbs/10_vdm.ipynb #5e1526c9
 import hashlib, importlib, json, os, tempfile, warnings
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -19,30 +18,27 @@ from .pairs import Pairs
 from .transitions import make_videos
 
 # %% ../nbs/10_vdm.ipynb #b48f025f
-class VDM(ABC):
+class VDM:
     "An image-to-video diffusion model, as far as gen2gen needs to know it"
     name = 'vdm'            # short name, written into every adapter
     lora_targets = ()       # names of the linear layers that LoRA is fitted to, or a regular expression
     cache_latents = True    # is `encode` costly enough to keep its result on disk?
     default_frames = 9      # frames of a transition when the caller does not say
 
-    @abstractmethod
     def frames(self, n): "The nearest legal number of frames"
-    @abstractmethod
     def size(self, h, w): "The nearest legal (height, width), pixels"
-    @abstractmethod
     def encode(self, videos): "Latents (n, C, F', h, w) of uint8 videos (n, F, H, W, 3)"
-    @abstractmethod
     def condition(self, images): "What the model is told about the input images, uint8 (n, H, W, 3)"
-    @abstractmethod
     def loss(self, latents, condition, generator=None): "The model's own training loss, one number a sample"
-    @abstractmethod
     def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`"
 
     @property
     def fingerprint(self) -> dict: # what a cached latent or a saved adapter depends on
         "Identity of the weights: name, revision, dtype"
         return dict(name=self.name, revision=self.revision, dtype=str(self.dtype).removeprefix('torch.'))
+
+# %% ../nbs/10_vdm.ipynb #5a6d6352
+INTERFACE = ('frames', 'size', 'encode', 'condition', 'loss', 'sample')  # what a family must define
 
 # %% ../nbs/10_vdm.ipynb #0138f74f
 def check_videos(
@@ -98,7 +94,10 @@ def load_vdm(
         entry, folder = VDMS[_family(path)], path
     else: raise ValueError(f'unknown VDM {str(name)!r}: known names are {", ".join(VDMS)}; or give a folder in the diffusers layout')
     module, function = entry.loader.split(':')
-    return getattr(importlib.import_module(module), function)(path=folder, pretrained=pretrained, device=device, dtype=dtype, seed=seed)
+    vdm = getattr(importlib.import_module(module), function)(path=folder, pretrained=pretrained, device=device, dtype=dtype, seed=seed)
+    if missing := [m for m in INTERFACE if getattr(type(vdm), m) is getattr(VDM, m)]:
+        raise TypeError(f'{entry.loader} gave a {type(vdm).__name__} that does not define {", ".join(missing)}')
+    return vdm
 
 def _family(path):
     "The registered family a diffusers folder belongs to"
