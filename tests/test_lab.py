@@ -1,0 +1,116 @@
+"The notebooks in a real JupyterLab, used as a person would: run all cells, move a slider."
+import json, os, re, secrets, shutil, signal, socket, subprocess, sys, time, urllib.request
+import nbformat, pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from conftest import ROOT
+
+pytestmark = pytest.mark.xdist_group('lab')
+SETTINGS = {'apputils-extension/notification': dict(fetchNews='false', checkForUpdates=False, doNotDisturbMode=True),
+            'notebook-extension/tracker': dict(windowingMode='none')}  # every cell is in the page, not only those in view
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def answers(url):
+    try: return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError: return False
+
+def eventually(condition, seconds):
+    "Wait until `condition()` is true, and return what it gave"
+    end = time.time() + seconds
+    while not (result := condition()):
+        assert time.time() < end, f'not within {seconds} s'
+        time.sleep(.2)
+    return result
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "A running JupyterLab over a copy of nbs/: its folder and its address with token"
+    tmp = tmp_path_factory.mktemp('lab')
+    shutil.copytree(ROOT/'nbs', tmp/'work/nbs', ignore=shutil.ignore_patterns('.*', '_*'))
+    for name, values in SETTINGS.items():
+        f = tmp/f'settings/@jupyterlab/{name}.jupyterlab-settings'
+        f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text(json.dumps(values))
+    port, token = free_port(), secrets.token_hex(16)
+    folders = {f'JUPYTER_{k.upper()}_DIR': str(tmp/k) for k in ('config', 'data', 'runtime')}
+    env = {**os.environ, **folders, 'JUPYTERLAB_SETTINGS_DIR': str(tmp/'settings'), 'JUPYTERLAB_WORKSPACES_DIR': str(tmp/'workspaces'), 'JUPYTER_PREFER_ENV_PATH': '1'}
+    with open(tmp/'log', 'w') as log:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', f'--ServerApp.port={port}', '--ServerApp.port_retries=0',
+            '--ServerApp.ip=127.0.0.1', f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={tmp/"work"}', '--LabApp.extension_manager=readonly'],
+            env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.time() + 60
+        while not answers(f'http://127.0.0.1:{port}/api?token={token}'):
+            assert server.poll() is None and time.time() < deadline, (tmp/'log').read_text()[-3000:]
+            time.sleep(.3)
+        yield tmp/'work', lambda path: f'http://127.0.0.1:{port}/lab/tree/{path}?token={token}'
+    finally:
+        server.terminate()
+        try: server.wait(15)
+        except subprocess.TimeoutExpired: os.killpg(server.pid, signal.SIGKILL)
+
+@pytest.fixture
+def run_all(lab, browser):
+    "Open a notebook and run all its cells; the page once every cell has run"
+    context = browser.new_context(viewport=dict(width=1400, height=1000))
+    context.set_default_timeout(60_000)
+    def run(path):
+        page = context.new_page()
+        page.goto(lab[1](path))
+        page.locator('.jp-NotebookPanel-toolbar').wait_for()
+        page.get_by_text(re.compile(r'\| Idle$')).wait_for()  # the kernel, in the status bar
+        numbers = lambda: page.locator('.jp-CodeCell').evaluate_all("""all => all.filter(c => c.querySelector('.cm-content')?.innerText.trim())
+            .map(c => c.querySelector('.jp-InputPrompt').innerText)""")
+        def started():  # a click that comes before the kernel has been connected is lost
+            page.locator('.lm-MenuBar-item', has_text=re.compile('^Run$')).click()
+            page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+            page.wait_for_timeout(2000)
+            if page.locator('.jp-Dialog .jp-mod-accept').count(): page.locator('.jp-Dialog .jp-mod-accept').first.click()  # "Select kernel": this one
+            return any(n.strip() != '[ ]:' for n in numbers())
+        eventually(started, 40)
+        eventually(lambda: all(re.match(r'\[\d+\]', n) for n in numbers()), 180)
+        return page
+    yield run
+    context.close()
+
+def errors(page): return page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+
+def test_index_shows_its_prediction(lab, run_all):
+    "index.ipynb, its stored outputs removed, runs to the picture of what the model predicts"
+    path = lab[0]/'nbs/index.ipynb'
+    nb = nbformat.read(path, 4)
+    for c in nb.cells: c.update(outputs=[], execution_count=None) if c.cell_type == 'code' else None
+    nbformat.write(nb, path)
+    page = run_all('nbs/index.ipynb')
+    assert errors(page) == []
+    picture = page.locator('.jp-CodeCell', has_text='label: fig-prediction').locator('.jp-OutputArea-output img').first
+    picture.wait_for()
+    assert picture.evaluate('i => i.naturalWidth') > 100
+
+SMALL = '''import numpy as np
+from gen2gen import Pairs, explore_transition
+a = np.zeros((1, 32, 32, 3), np.uint8)
+explore_transition(Pairs(a, a + 200))'''
+
+def test_transition_explorer(lab, run_all):
+    "An arrow key on the slider shows another frame; another transition shows another picture"
+    nbformat.write(new_notebook(cells=[new_code_cell(SMALL)], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python'))), lab[0]/'small.ipynb')
+    page = run_all('small.ipynb')
+    assert errors(page) == []
+    page.locator('.g2g-explore').wait_for()
+    page.evaluate('''window.shown = async () => { const i = document.querySelector('img.g2g-frame, .g2g-frame img');
+        const b = new Uint8Array(await (await fetch(i.src)).arrayBuffer()); return b.join(',') }''')
+    shown = lambda: page.evaluate('shown()')
+    changed = lambda before: eventually(lambda: (now := shown()) != before and now, 20)
+    first = shown()
+    slider = page.locator('.g2g-explore [role=slider], .g2g-explore .noUi-handle').first
+    slider.focus()
+    slider.press('ArrowRight')
+    second = changed(first)
+    slider.press('ArrowRight')
+    third = changed(second)
+    page.locator('.g2g-explore select').first.select_option('discrete')
+    assert changed(third) == first, 'a cut still shows the input in its third frame of nine'
