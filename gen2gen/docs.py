@@ -7,15 +7,15 @@ __all__ = ['PICTURES', 'WIDGET', 'KINDS', 'REDIRECT', 'app', 'digest', 'filtered
            'numbers', 'crossref', 'read_bib', 'who', 'cite', 'page', 'rename', 'staged_config', 'stage', 'mathml',
            'finish', 'build', 'github', 'readme', 'main']
 
-# %% ../nbs/91_docs.ipynb #ce1d759d
+# %% ../nbs/91_docs.ipynb #f678a53c
 import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# %% ../nbs/91_docs.ipynb #dfa7d957
+# %% ../nbs/91_docs.ipynb #3f0ac6e0
 import typer, yaml
 
-# %% ../nbs/91_docs.ipynb #a6491d73
+# %% ../nbs/91_docs.ipynb #91a35d05
 def digest(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder
@@ -24,14 +24,14 @@ def digest(
     files = [nb, root/'settings.ini', root/'_quarto.yml', *sorted((root/'gen2gen').glob('*.py'))]
     return hashlib.sha256(b'\0'.join(f.read_bytes() for f in files if f.exists())).hexdigest()[:16]
 
-# %% ../nbs/91_docs.ipynb #405c5ed2
+# %% ../nbs/91_docs.ipynb #92830d16
 def _joined(text):
     "A notebook from its JSON, each source one string"
     nb = json.loads(text)
     for c in nb['cells']: c['source'] = ''.join(c['source'])
     return nb
 
-# %% ../nbs/91_docs.ipynb #950625e6
+# %% ../nbs/91_docs.ipynb #7cf24ffe
 def filtered(
     nb: Path, # A notebook of the project
     root: Path, # The project's folder, where `_proc/cache` keeps results
@@ -50,7 +50,7 @@ def filtered(
     part = kept.with_suffix(f'.{os.getpid()}'); part.write_text(text, encoding='utf-8'); part.replace(kept)
     return _joined(text)
 
-# %% ../nbs/91_docs.ipynb #7a0df0ec
+# %% ../nbs/91_docs.ipynb #c5310fd4
 _code = re.compile(r'^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$|`[^`\n]+`', re.M | re.S)
 
 def plain_signatures(
@@ -62,7 +62,7 @@ def plain_signatures(
         plain = lambda m: re.sub(r'\[`([^`]+)`\]\(http[^)]*\)', r'\1', m[0])
         o['data']['text/markdown'] = [_code.sub(plain, ''.join(o['data']['text/markdown']))]
 
-# %% ../nbs/91_docs.ipynb #4f7a60a4
+# %% ../nbs/91_docs.ipynb #fd22bf84
 PICTURES = {'image/png', 'image/jpeg', 'image/svg+xml', 'image/gif'}
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
@@ -83,7 +83,7 @@ def captioned(
             pages[-1]['text/html'] = f'<figure class="figure">{"".join(pages[-1]["text/html"])}<figcaption>{text}</figcaption></figure>'
     return nb
 
-# %% ../nbs/91_docs.ipynb #daeeea3f
+# %% ../nbs/91_docs.ipynb #01f6a851
 def prose(
     fn, # str -> str
     text: str, # Markdown
@@ -95,7 +95,7 @@ def prose(
         last = m.end()
     return ''.join([*parts, fn(text[last:])])
 
-# %% ../nbs/91_docs.ipynb #0a72c85d
+# %% ../nbs/91_docs.ipynb #9e91b647
 KINDS = dict(fig='Figure', tbl='Table', eq='Equation')
 
 def numbers(
@@ -108,7 +108,7 @@ def numbers(
         found[m[1]] = count[m[2]] = count.get(m[2], 0) + 1
     return found
 
-# %% ../nbs/91_docs.ipynb #049ab3e8
+# %% ../nbs/91_docs.ipynb #183cf762
 _anchors = [r'(?P<a>\{\.cell #(?P<id>(?:fig|tbl)-[\w-]+)\}(?:(?!\{\.cell ).)*?<(?:fig)?caption>)(?P<b>)', # a cell's output
             r'(?P<a>!\[)(?P<b>[^\]]*\]\([^)]*\)\{[^}]*#(?P<id>fig-[\w-]+))', # a picture
             r'(?m:^)(?P<a>: +)(?P<b>[^\n]*\{#(?P<id>tbl-[\w-]+)\})'] # a table
@@ -120,7 +120,7 @@ def _labelled(body, number):
     for pattern in _anchors: body = re.sub(pattern, caption, body, flags=re.S)
     return re.sub(r'\$\$([^$]+)\$\$[ \t]*\{#(eq-[\w-]+)\}', equation, body)
 
-# %% ../nbs/91_docs.ipynb #28b177df
+# %% ../nbs/91_docs.ipynb #56c3058e
 def crossref(
     body: str, # A page's Markdown; ValueError for a reference to nothing
 ) -> str: # Markdown with numbers in captions and links in place of `@fig-…`, `@tbl-…`, `@eq-…`
@@ -131,7 +131,7 @@ def crossref(
         return f'[{KINDS[m[2]]}\u00a0{number[m[1]]}](#{m[1]})'
     return prose(lambda s: re.sub(r'(?<![\w\[])@((fig|tbl|eq)-[\w-]+)', link, s), _labelled(body, number))
 
-# %% ../nbs/91_docs.ipynb #da949b00
+# %% ../nbs/91_docs.ipynb #3f50cd49
 def read_bib(
     path: Path, # A BibTeX file; values in braces
 ) -> dict: # key -> fields, in lower case
@@ -140,7 +140,7 @@ def read_bib(
     entries = re.finditer(r'@\w+\{([^,\s]+),(.*?)\n\}', Path(path).read_text(encoding='utf-8'), re.S)
     return {m[1]: {k.lower(): re.sub('[{}]', '', v) for k, v in fields.findall(m[2])} for m in entries}
 
-# %% ../nbs/91_docs.ipynb #3057b5b6
+# %% ../nbs/91_docs.ipynb #8f65658c
 def who(
     entry: dict, # Fields of a BibTeX entry
 ) -> str: # "Li and He", "Lipman et al."
@@ -148,7 +148,7 @@ def who(
     names = [a.split(',')[0].strip() for a in entry['author'].split(' and ')]
     return names[0] if len(names) == 1 else ' and '.join(names) if len(names) == 2 and names[1] != 'others' else f'{names[0]} et al.'
 
-# %% ../nbs/91_docs.ipynb #85f0e62a
+# %% ../nbs/91_docs.ipynb #2c5df6c9
 def cite(
     body: str, # Markdown; ValueError for `[@key]` with an unknown key
     bib: dict, # From `read_bib`
@@ -167,7 +167,7 @@ def cite(
     refs = [work.format(k, **{**e, 'author': e['author'].replace(' and ', '; ')}) for k, e in used.items()]
     return '\n\n'.join([body, '## References {.unnumbered}', *refs]) if used and listed else body
 
-# %% ../nbs/91_docs.ipynb #ee5805de
+# %% ../nbs/91_docs.ipynb #414c4fca
 def page(
     nb: dict, # A filtered notebook
     bib: dict, # From `read_bib`
@@ -178,7 +178,7 @@ def page(
     if m := re.match(r'\s*# ([^\n]+)\n', body): front, body = {**front, 'title': m[1].strip()}, body[m.end():]
     return front, cite(crossref(body), bib)
 
-# %% ../nbs/91_docs.ipynb #5788cceb
+# %% ../nbs/91_docs.ipynb #b83bd400
 def rename(
     text: str, # Markdown or YAML that names notebooks
     names: dict, # notebook's file name -> page's file name without its suffix
@@ -188,7 +188,7 @@ def rename(
     text = re.sub(r'\b([\w-]+\.ipynb)\b', lambda m: names[m[1]] + '.qmd' if m[1] in names else m[0], text)
     return text.replace(site, '')
 
-# %% ../nbs/91_docs.ipynb #9f444516
+# %% ../nbs/91_docs.ipynb #87f60874
 def staged_config(
     text: str, # `_quarto.yml`, its notebooks already renamed
     out: Path, # Where the site goes
@@ -200,7 +200,7 @@ def staged_config(
     config['project'].update({'output-dir': str(out), 'render': ['nbs/*.qmd']})
     return config
 
-# %% ../nbs/91_docs.ipynb #9832a8e9
+# %% ../nbs/91_docs.ipynb #00f36219
 def stage(
     root: Path, # The project's folder
     out: Path, # Where the site goes
@@ -225,7 +225,7 @@ def stage(
     (to/'_quarto.yml').write_text(yaml.safe_dump(staged_config(rename(text, names, site), out)), encoding='utf-8')
     return to
 
-# %% ../nbs/91_docs.ipynb #84e990a5
+# %% ../nbs/91_docs.ipynb #e5ac6f87
 def mathml(
     text: str, # A page's HTML, formulas as TeX in `<span class="math …">`, or in `$…$` inside captions
 ) -> str: # HTML with formulas as MathML
@@ -239,7 +239,7 @@ def mathml(
     text = re.sub(r'<figcaption>.*?</figcaption>', caption, text, flags=re.S)
     return re.sub(r'<(link|script)[^>]*/npm/katex[^>]*>(</script>)?', '', text)
 
-# %% ../nbs/91_docs.ipynb #254be97b
+# %% ../nbs/91_docs.ipynb #fb04fee8
 REDIRECT = '<!doctype html><title>gen2gen</title><meta http-equiv="refresh" content="0; url=nbs/index.html"><a href="nbs/index.html">gen2gen</a>'
 
 def finish(
@@ -251,7 +251,7 @@ def finish(
         p.write_text(re.sub(r'@import\s*(?:url\([^)]*\)|"[^"]*")[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
     (out/'index.html').write_text(REDIRECT, encoding='utf-8')
 
-# %% ../nbs/91_docs.ipynb #d5786ca1
+# %% ../nbs/91_docs.ipynb #cf57a918
 def build(
     root: Path = Path('.'), # The project's folder, with `_quarto.yml` and `nbs/`
     out: Path | None = None, # Where the site goes; default: `output-dir` of `_quarto.yml`
@@ -268,7 +268,7 @@ def build(
     finish(out)
     return pages
 
-# %% ../nbs/91_docs.ipynb #b8719106
+# %% ../nbs/91_docs.ipynb #00abc414
 def github(
     text: str, # Quarto's Markdown, from a notebook in `nbs/`
 ) -> str: # GitHub's Markdown, for a file beside `nbs/`
@@ -281,7 +281,7 @@ def github(
     text = re.sub(r'(\]\()(?=media/|results/|[\w-]+\.ipynb)', r'\1nbs/', text)
     return re.sub(r'(src=")(?=media/)', r'\1nbs/', text)
 
-# %% ../nbs/91_docs.ipynb #dd47d78d
+# %% ../nbs/91_docs.ipynb #718e6b75
 def _figures(c):
     "The labelled picture that a cell drew, if any: label, caption, PNG bytes"
     option = lambda k: re.search(rf'^#\| *{k}: *["\']?(.*?)["\']? *$', c['source'], re.M)
@@ -289,7 +289,7 @@ def _figures(c):
     if not (drawn and option('label') and option('fig-cap')): return []
     return [(option('label')[1], option('fig-cap')[1], base64.b64decode(''.join(drawn[-1])))]
 
-# %% ../nbs/91_docs.ipynb #7d4d0842
+# %% ../nbs/91_docs.ipynb #1db04fb8
 def _cell_text(c):
     "One cell as Markdown: its text, or its code and what it printed"
     if c['cell_type'] != 'code': return c['source'] if c['cell_type'] == 'markdown' else ''
@@ -299,7 +299,7 @@ def _cell_text(c):
     figures = [f'![{cap}](media/{label}.png){{#{label}}}' for label, cap, _ in _figures(c)]
     return '\n\n'.join(blocks + [f'```\n{t.rstrip()}\n```' for t in shown if t.strip()] + figures)
 
-# %% ../nbs/91_docs.ipynb #d7e50dff
+# %% ../nbs/91_docs.ipynb #9018c504
 def readme(
     root: Path = Path('.'), # The project's folder
 ) -> str: # The text of README.md
@@ -311,7 +311,7 @@ def readme(
     body = cite(crossref(body), read_bib(root/quarto['bibliography']), listed=False)
     return '<!-- Made from nbs/index.ipynb: edit that. -->\n\n' + prose(github, body) + '\n'
 
-# %% ../nbs/91_docs.ipynb #75c6482f
+# %% ../nbs/91_docs.ipynb #80c7165a
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help='The documentation site and the README, made from the notebooks.')
 
 @app.command('site')
@@ -329,7 +329,8 @@ def _readme(root: Path = Path('.'), check: bool = False):
             for label, _, png in _figures({**c, 'source': ''.join(c['source'])}): (root/'nbs/media'/f'{label}.png').write_bytes(png)
     elif not path.exists() or path.read_text(encoding='utf-8') != text: sys.exit('README.md is stale: run gen2gen_docs readme')
 
-# %% ../nbs/91_docs.ipynb #526d8d2c
+# %% ../nbs/91_docs.ipynb #e004cbac
 def main():
-    "Run the command line"
-    app()
+    "Run the command line; a fault of the notebooks is said in its own words, without a traceback"
+    try: app()
+    except (ValueError, RuntimeError) as e: sys.exit(str(e))
