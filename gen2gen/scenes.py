@@ -13,7 +13,7 @@ __all__ = ['FIELDS', 'PRETRAINING_PHOTOS', 'KINDS', 'EFFECTS', 'LUMA', 'SEEN', '
            'emboss', 'dissolve', 'wipe', 'bars', 'enter', 'things', 'drift', 'grow', 'spin', 'gravity', 'vanish',
            'repaint', 'flock', 'limb', 'walker', 'fall', 'recolour', 'spread', 'slide', 'clips', 'is_seen']
 
-# %% ../nbs/30_scenes.ipynb #91bd3929
+# %% ../nbs/30_scenes.ipynb #495b1d33
 import functools, math
 import numpy as np
 import torch
@@ -22,8 +22,13 @@ from torch import Tensor
 from PIL import Image
 from .pairs import photo
 
-# %% ../nbs/30_scenes.ipynb #ca4a37f4
-def uniform(g, *shape, lo=0., hi=1.):
+# %% ../nbs/30_scenes.ipynb #286c77d9
+def uniform(
+    g, # torch generator, the source of all chance
+    *shape, # of the result
+    lo=0., # smallest value
+    hi=1., # end of the range
+):
     "Uniform numbers in [lo, hi)"
     return torch.rand(*shape, generator=g)*(hi-lo)+lo
 
@@ -31,17 +36,23 @@ def integers(g, lo, hi, *shape):
     "Whole numbers in lo … hi-1"
     return torch.randint(lo, hi, shape, generator=g)
 
-def chance(g, n, p):
+def chance(
+    g, n, # how many
+    p, # probability; in `limb` the first end (n, 2)
+):
     "n booleans, each true with probability p"
     return torch.rand(n, generator=g) < p
 
-def coords(size, lim=1.):
+def coords(
+    size, # side of the pictures, pixels
+    lim=1., # half the side of the square
+):
     "Pixel centres of a square that spans [-lim, lim]: x and y, each (size, size)"
     a = (torch.arange(size)+.5)/size*2-1
     y, x = torch.meshgrid(a*lim, a*lim, indexing='ij')
     return x, y
 
-# %% ../nbs/30_scenes.ipynb #890bb75a
+# %% ../nbs/30_scenes.ipynb #3460cc5b
 def noise_field(n, size, g):
     "Fractal noise: octaves whose weight falls as a random power of their frequency"
     slope, out = uniform(g, n, 1, 1, 1, lo=.3, hi=1.6), 0
@@ -64,8 +75,10 @@ def ramp_field(n, size, g):
     x, y = coords(size); th = uniform(g, n, 1, 1, hi=2*math.pi)
     return ((x*th.cos()+y*th.sin())*uniform(g, n, 1, 1, lo=.3, hi=.7)+.5).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #86f35613
-def cell_field(n, size, g, k=10):
+# %% ../nbs/30_scenes.ipynb #86efa82b
+def cell_field(
+    n, size, g, k=10, # how many points, colours
+):
     "Voronoi cells of k random points"
     x, y = coords(size); p = uniform(g, n, k, 2, lo=-1)
     d = (x[None, None]-p[..., 0, None, None])**2+(y[None, None]-p[..., 1, None, None])**2
@@ -79,7 +92,7 @@ def check_field(n, size, g):
 
 FIELDS = (noise_field, noise_field, wave_field, ramp_field, cell_field, check_field)
 
-# %% ../nbs/30_scenes.ipynb #b0880916
+# %% ../nbs/30_scenes.ipynb #c9952a70
 def colours(n, k, g):
     "k random colours (n, k, 3), from nearly grey to more than saturated"
     c = uniform(g, n, k, 3)
@@ -96,8 +109,12 @@ def texture(n, size, g):
     flat = chance(g, n, .2).view(n, 1, 1); out = torch.where(flat, .5, out)
     return (a[..., None, None]+(b-a)[..., None, None]*out[:, None]).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #7b9ec35e
-def shape_mask(n, size, g, centre=None, radius=None, angle=None):
+# %% ../nbs/30_scenes.ipynb #fca212f1
+def shape_mask(
+    n, size, g, centre=None, # (n, 2) in [-1, 1]
+    radius=None, # (n,)
+    angle=None, # (n,), radians
+):
     "Soft masks (n, 1, size, size) of random shapes; centre (n, 2), radius, angle (n,) may be given"
     x, y = coords(size)
     c = uniform(g, n, 2, lo=-.8, hi=.8) if centre is None else centre
@@ -117,7 +134,7 @@ def shape_mask(n, size, g, centre=None, radius=None, angle=None):
     ring = v(chance(g, n, .12)); d = torch.where(ring, .3*v(r)-(d-.3*v(r)).abs(), d)
     return (d*size/2+.5).clamp(0, 1)[:, None]
 
-# %% ../nbs/30_scenes.ipynb #dbb5d24f
+# %% ../nbs/30_scenes.ipynb #a6b8c890
 PRETRAINING_PHOTOS = ('retina', 'immunohistochemistry', 'hubble_deep_field', 'camera', 'coins', 'brick', 'grass', 'gravel', 'moon',
                       'page', 'text', 'clock')
 
@@ -131,7 +148,7 @@ def photo_bank():
         out.append(torch.from_numpy(np.array(im)).permute(2, 0, 1).float()/255)
     return out
 
-# %% ../nbs/30_scenes.ipynb #3048c150
+# %% ../nbs/30_scenes.ipynb #93bfd1e8
 def photo_crops(n, size, g):
     "n random crops (n, 3, size, size), mirrored at random, most of them with mixed colour channels"
     bank, out = photo_bank(), []
@@ -147,8 +164,12 @@ def photo_crops(n, size, g):
     mix = mix/mix.sum(2, True).clamp_min(.3)
     return torch.einsum('nij,njhw->nihw', mix, x).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #d1ffffc2
-def stills(n, size, g, photos=.35, sprites=6, layers=False):
+# %% ../nbs/30_scenes.ipynb #ec444350
+def stills(
+    n, size, g, photos=.35, # share of photographs
+    sprites=6, # largest number of sprites
+    layers=False, # also give the mask of the sprites
+):
     "n still scenes (n, 3, size, size); with `layers`, also the mask of the sprites (n, 1, size, size)"
     x = texture(n, size, g)
     if (m := chance(g, n, photos)).any(): x[m] = photo_crops(int(m.sum()), size, g)
@@ -167,7 +188,7 @@ def stills(n, size, g, photos=.35, sprites=6, layers=False):
     x = (x*light[:, None]).clamp(0, 1)
     return (x, fg) if layers else x
 
-# %% ../nbs/30_scenes.ipynb #d6688687
+# %% ../nbs/30_scenes.ipynb #f9b4dbd5
 def labelled_scenes(
     n: int, # scenes
     size: int=64, # side, pixels
@@ -178,8 +199,11 @@ def labelled_scenes(
     as_uint8 = lambda t: (t.permute(0, 2, 3, 1)*255).round().to(torch.uint8).numpy()
     return as_uint8(x), as_uint8((mask > .5).float().expand(-1, 3, -1, -1))
 
-# %% ../nbs/30_scenes.ipynb #ef36b73c
-def board(n, size, g, cell=4, fill=None):
+# %% ../nbs/30_scenes.ipynb #152f4bea
+def board(
+    n, size, g, cell=4, # side of a cell, pixels
+    fill=None, # share of cells that are not ground
+):
     "Random boards: colour indices (n, c, c), 0 is the ground, and palettes (n, 6, 3)"
     c = size//cell
     pal = colours(n, 6, g).clamp(0, 1); pal[:, 0] *= chance(g, n, .5).view(n, 1).float()*.9
@@ -187,13 +211,20 @@ def board(n, size, g, cell=4, fill=None):
     ids = integers(g, 1, 6, n, c, c)*(torch.rand(n, c, c, generator=g) < fill)
     return ids, pal
 
-def paint(ids, pal, cell=4):
+def paint(
+    ids, # colour indices (n, c, c)
+    pal, # palettes (n, 6, 3)
+    cell=4,
+):
     "Boards as pictures (n, 3, c·cell, c·cell)"
     n = len(ids); x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
     return x.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
 
-# %% ../nbs/30_scenes.ipynb #61b98bfc
-def curves(n, frames, g):
+# %% ../nbs/30_scenes.ipynb #76d9acd2
+def curves(
+    n, frames, # F
+    g,
+):
     "Progress (n, frames) from 0 to 1: powers of t, or a step"
     t = torch.linspace(0, 1, frames).expand(n, frames)
     p = torch.tensor([1., 1., 2., .5, 1.])[integers(g, 0, 5, n)].view(n, 1)
@@ -201,18 +232,27 @@ def curves(n, frames, g):
     cut = integers(g, 1, frames, n).view(n, 1); step = (torch.arange(frames) >= cut).float()
     return torch.where(chance(g, n, .4).view(n, 1), step, w)
 
-# %% ../nbs/30_scenes.ipynb #050111de
+# %% ../nbs/30_scenes.ipynb #4f11d195
 KINDS, EFFECTS = {}, {}
 
-def hold(x, frames):
+def hold(
+    x, # stills (n, 3, size, size)
+    frames,
+):
     "A still as a clip in which nothing happens"
     return x[:, None].expand(-1, frames, -1, -1, -1)
 
-def per_frame(t):
+def per_frame(
+    t, # one number a frame (n, F)
+):
     "(n, F) as (n, F, 1, 1, 1)"
     return t[:, :, None, None, None]
 
-def kind(family, weight=1., reversible=True):
+def kind(
+    family, # the group it belongs to
+    weight=1., # in the mixture
+    reversible=True, # may it run backwards?
+):
     "Register a kind of clip"
     def register(f): KINDS[f.__name__] = (f, family, weight, reversible); return f
     return register
@@ -225,31 +265,46 @@ def effect(family, weight=1., reversible=True):
         return f
     return register
 
-# %% ../nbs/30_scenes.ipynb #d6ea1335
-def sample_at(v, gx, gy, mode='reflection'):
+# %% ../nbs/30_scenes.ipynb #801b5e36
+def sample_at(
+    v, # clips (n, F, 3, size, size)
+    gx, # x to read at (n, F, s, s)
+    gy, # y to read at (n, F, s, s)
+    mode='reflection', # what lies outside, see `grid_sample`
+):
     "Frames of v (n, F, 3, s, s) read at the places gx, gy (n, F, s, s) in [-1, 1]"
     "Frames of v (n,F,3,s,s) read at coordinates gx, gy (n,F,s,s) in [-1,1]"
     n, f = v.shape[:2]; s = gx.shape[-1]
     o = F.grid_sample(v.reshape(n*f, *v.shape[2:]), torch.stack([gx, gy], -1).reshape(n*f, s, s, 2), mode='bilinear', padding_mode=mode, align_corners=False)
     return o.view(n, f, 3, s, s)
 
-def affine(v, a, b, c, d, tx=0., ty=0., mode='reflection', lim=1., size=None):
+def affine(
+    v, a, b, c, d, # coefficients: numbers or (n, F)
+    tx=0., ty=0., # shift
+    mode='reflection', lim=1., size=None,
+):
     "Frames read at (a x + b y + tx, c x + d y + ty); coefficients are numbers or (n, F)"
     x, y = coords(size or v.shape[-1], lim)
     e = lambda t: t[..., None, None] if torch.is_tensor(t) else t
     return sample_at(v, e(a)*x+e(b)*y+e(tx), e(c)*x+e(d)*y+e(ty), mode)
 
-# %% ../nbs/30_scenes.ipynb #1e3638e4
+# %% ../nbs/30_scenes.ipynb #2b9e4485
 def canvas(n, size, g):
     "Stills half as large again as the frame"
     return stills(n, size*3//2, g)
 
-def view(cv, size, frames, a, b, c, d, tx, ty):
+def view(
+    cv, # canvases (n, 3, s, s)
+    size, frames, a, b, c, d, tx, ty,
+):
     "What a moving camera sees of a canvas"
     return affine(hold(cv, frames), a, b, c, d, tx, ty, size=size, lim=2/3)
 
 @kind('camera', 1.5)
-def pan(n, size, w, g):
+def pan(
+    n, size, w, # progress (n, F), 0 to 1
+    g,
+):
     "The camera moves sideways"
     t = uniform(g, n, 2, 1, lo=-.33, hi=.33); o, z = torch.ones_like(w), torch.zeros_like(w)
     return view(canvas(n, size, g), size, w.shape[1], o, z, z, o, t[:, 0]*(2*w-1)*1., t[:, 1]*(2*w-1))
@@ -261,7 +316,7 @@ def zoom(n, size, w, g):
     cv = canvas(n, size, g)
     return view(cv, size, w.shape[1], s, z, z, s, z, z)
 
-# %% ../nbs/30_scenes.ipynb #c36cd010
+# %% ../nbs/30_scenes.ipynb #996366bc
 @kind('camera', 1.5)
 def roll(n, size, w, g):
     "The camera turns about its axis, by at most 60°"
@@ -274,7 +329,7 @@ def fly(n, size, w, g):
     th, s = w*uniform(g, n, 1, lo=-.6, hi=.6), torch.exp(w*uniform(g, n, 1, lo=-.6, hi=.2)); t = uniform(g, n, 2, 1, lo=-.3, hi=.3)
     return view(canvas(n, size, g), size, w.shape[1], s*th.cos(), -s*th.sin(), s*th.sin(), s*th.cos(), t[:, 0]*w, t[:, 1]*w)
 
-# %% ../nbs/30_scenes.ipynb #00a66d50
+# %% ../nbs/30_scenes.ipynb #c1da8489
 @effect('geometry', 1.5, False)
 def turn(v, w, g):
     "The picture turns about its vertical axis like a card"
@@ -300,7 +355,7 @@ def kaleidoscope(v, w, g):
     h = v.flip(-1); m = (side*x > 0)[:, :, None]
     return v+(torch.where(m.expand_as(v), h, v)-v)*per_frame(w)
 
-# %% ../nbs/30_scenes.ipynb #c8fc6b7e
+# %% ../nbs/30_scenes.ipynb #8147340b
 @effect('geometry', 1.)
 def scroll(v, w, g):
     "The picture moves and comes in again on the other side"
@@ -325,7 +380,7 @@ def swap_halves(v, w, g):
     s = v.shape[-1]; ax = chance(g, len(v), .5).view(-1, 1, 1, 1, 1)
     return v+(torch.where(ax, torch.roll(v, s//2, -1), torch.roll(v, s//2, -2))-v)*per_frame(w)
 
-# %% ../nbs/30_scenes.ipynb #5dae4d6d
+# %% ../nbs/30_scenes.ipynb #e6d274b2
 @effect('geometry', 1., False)
 def inset(v, w, g):
     "The picture shrinks into a frame"
@@ -343,7 +398,7 @@ def punch_in(v, w, g):
     k = 1+(s-1)*w; z = torch.zeros_like(w)
     return affine(v, k, z, z, k, t[:, :1]*w, t[:, 1:]*w)
 
-# %% ../nbs/30_scenes.ipynb #d17fa60f
+# %% ../nbs/30_scenes.ipynb #dd7f6f1c
 @effect('geometry', 1.)
 def shear(v, w, g):
     "Shear along one axis"
@@ -376,9 +431,7 @@ def ripple(v, w, g):
     d = a*w[..., None, None]
     return sample_at(v, x+d*ax*torch.sin(k*y*math.pi/2+p), y+d*(1-ax)*torch.sin(k*x*math.pi/2+p))
 
-# %% ../nbs/30_scenes.ipynb #aa053cd0
-LUMA = torch.tensor([.299, .587, .114]).view(1, 1, 3, 1, 1)
-
+# %% ../nbs/30_scenes.ipynb #6eee2c5a
 @effect('light', 1.)
 def light(v, w, g):
     "Brighter or darker"
@@ -400,7 +453,9 @@ def channel_gain(v, w, g):
     i = F.one_hot(integers(g, 0, 3, len(v)), 3).view(-1, 1, 3, 1, 1); k = uniform(g, len(v), 1, lo=-1., hi=.6)*w
     return (v*(1+i*per_frame(k))).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #1f05eb93
+# %% ../nbs/30_scenes.ipynb #8f86d648
+LUMA = torch.tensor([.299, .587, .114]).view(1, 1, 3, 1, 1)
+
 @effect('light', 2.)
 def grey(v, w, g):
     "Fade to grey; backwards, colour returns"
@@ -422,7 +477,7 @@ def contrast(v, w, g):
     "Contrast up or down"
     k = torch.exp(w*uniform(g, len(v), 1, lo=-1.2, hi=1.2)); return ((v-.5)*per_frame(k)+.5).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #8f2e3849
+# %% ../nbs/30_scenes.ipynb #8de90e24
 @effect('light', 1., False)
 def solarize(v, w, g):
     "Bright parts are inverted"
@@ -453,7 +508,7 @@ def spotlight(v, w, g):
     m = ((r-((x-c[:, 0])**2+(y-c[:, 1])**2).sqrt())*4+.5).clamp(0, 1)[:, :, None]
     lo = uniform(g, n, 1, 1, 1, 1, hi=.5); return v*(1-(1-m)*(1-lo)*per_frame(w))
 
-# %% ../nbs/30_scenes.ipynb #2264d52a
+# %% ../nbs/30_scenes.ipynb #053f08d0
 @effect('focus', 2.)
 def focus(v, w, g):
     "Out of focus; backwards, into focus"
@@ -480,7 +535,7 @@ def emboss(v, w, g):
     "A grey relief"
     y = (v*LUMA).sum(2, True); d = torch.roll(y, (1, 1), (3, 4))-y; return v+((.5+d*2).clamp(0, 1).expand_as(v)-v)*per_frame(w)
 
-# %% ../nbs/30_scenes.ipynb #af7359c8
+# %% ../nbs/30_scenes.ipynb #9223ddf5
 @kind('cuts', 1.)
 def dissolve(n, size, w, g):
     "One shot dissolves, or cuts, into another"
@@ -510,8 +565,12 @@ def enter(v, w, g):
         g.set_state(st); a = shape_mask(n, s, g, c0+(c1-c0)*w[:, j:j+1], r, ang); out.append(v[:, j]+(tex-v[:, j])*a)
     return torch.stack(out, 1)
 
-# %% ../nbs/30_scenes.ipynb #f93acc51
-def things(n, size, w, g, place, number=3, shadow=True):
+# %% ../nbs/30_scenes.ipynb #aeafbd46
+def things(
+    n, size, w, g, place, # k → function of progress → centre, radius, angle
+    number=3, # of sprites
+    shadow=True, # do they cast shadows?
+):
     "Sprites whose centre, radius, angle at progress w come from `place(k)`"
     f = w.shape[1]; out = hold(stills(n, size, g, sprites=2), f).clone()
     for k in range(number):
@@ -538,7 +597,7 @@ def grow(n, size, w, g):
         return lambda t: (c, r*torch.exp(q*t), a)
     return things(n, size, w, g, place)
 
-# %% ../nbs/30_scenes.ipynb #84f66bb7
+# %% ../nbs/30_scenes.ipynb #b0278de4
 @kind('things', 1.)
 def spin(n, size, w, g):
     "Sprites turn on the spot"
@@ -569,7 +628,7 @@ def repaint(n, size, w, g):
     x = stills(n, size, g, sprites=2); a = shape_mask(n, size, g, uniform(g, n, 2, lo=-.5, hi=.5)); t, u = texture(n, size, g), texture(n, size, g)
     return x[:, None]*(1-a[:, None])+a[:, None]*(t[:, None]+(u-t)[:, None]*per_frame(w))
 
-# %% ../nbs/30_scenes.ipynb #d9cef7cb
+# %% ../nbs/30_scenes.ipynb #8ce40f5f
 @kind('things', 1.)
 def flock(n, size, w, g):
     "Many dots with one mean velocity"
@@ -581,8 +640,11 @@ def flock(n, size, w, g):
         out.append(bg+(fg-bg)*((r-d)*size/2+.5).clamp(0, 1))
     return torch.stack(out, 1)
 
-# %% ../nbs/30_scenes.ipynb #90582ca0
-def limb(p, q, size, width):
+# %% ../nbs/30_scenes.ipynb #fd75f3e9
+def limb(
+    p, q, # the other end (n, 2)
+    size, width, # half the thickness
+):
     "Soft mask (n, size, size) of a thick line from p to q, each (n, 2)"
     x, y = coords(size); d = q-p; e = lambda t: t[..., None, None]
     t = ((x-e(p[..., 0]))*e(d[..., 0])+(y-e(p[..., 1]))*e(d[..., 1]))/e((d*d).sum(-1)+1e-6); t = t.clamp(0, 1)
@@ -605,7 +667,7 @@ def walker(n, size, w, g):
         out.append(x+(tex2-x)*hm[:, None])
     return torch.stack(out, 1)
 
-# %% ../nbs/30_scenes.ipynb #d289815d
+# %% ../nbs/30_scenes.ipynb #97b9ce52
 @kind('boards', 1.)
 def fall(n, size, w, g):
     "Cells fall to the ground"
@@ -633,7 +695,7 @@ def slide(n, size, w, g):
     ids, pal = board(n, size, g); k = integers(g, 1, 4, 1).item(); ax = int(integers(g, 1, 3, 1)); sg = 1 if torch.rand(1, generator=g) < .5 else -1
     b = torch.roll(ids, sg*k, ax); x, y = paint(ids, pal), paint(b, pal); return x[:, None]+(y-x)[:, None]*per_frame((w >= .5).float())
 
-# %% ../nbs/30_scenes.ipynb #90e870bf
+# %% ../nbs/30_scenes.ipynb #3e0e0592
 def clips(
     n: int, # clips
     size: int, # side, pixels; a multiple of 4
@@ -655,7 +717,7 @@ def clips(
         out.append(v); made += [name]*m
     return torch.cat(out).clamp(0, 1), made
 
-# %% ../nbs/30_scenes.ipynb #cdbc4cbc
+# %% ../nbs/30_scenes.ipynb #b1be3e1a
 SEEN = ('mirror', 'zoom', 'shift', 'negative', 'grey', 'colorize', 'blur', 'deblur', 'tint', 'mosaic', 'posterize')  # tasks that the mixture shows
 
 def is_seen(
