@@ -144,7 +144,14 @@ def pretrain(
     vdm.transformer.requires_grad_(False); vdm.block = block_forward
     return vdm
 
-def log_line(path, step, loss, mse, norm, seconds):
+def log_line(
+    path: Path, # of the log
+    step: int, # steps done
+    loss: float, # in the velocity
+    mse: float, # of the clean latents
+    norm: float, # of the gradient
+    seconds: float, # that the step took
+):
     "Append one step to the log"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a', encoding='utf-8') as f:

@@ -273,7 +273,6 @@ def sample_at(
     mode='reflection', # what lies outside, see `grid_sample`
 ):
     "Frames of v (n, F, 3, s, s) read at the places gx, gy (n, F, s, s) in [-1, 1]"
-    "Frames of v (n,F,3,s,s) read at coordinates gx, gy (n,F,s,s) in [-1,1]"
     n, f = v.shape[:2]; s = gx.shape[-1]
     o = F.grid_sample(v.reshape(n*f, *v.shape[2:]), torch.stack([gx, gy], -1).reshape(n*f, s, s, 2), mode='bilinear', padding_mode=mode, align_corners=False)
     return o.view(n, f, 3, s, s)
@@ -571,7 +570,7 @@ def things(
     number=3, # of sprites
     shadow=True, # do they cast shadows?
 ):
-    "Sprites whose centre, radius, angle at progress w come from `place(k)`"
+    "Sprites over a still, placed frame by frame"
     f = w.shape[1]; out = hold(stills(n, size, g, sprites=2), f).clone()
     for k in range(number):
         tex = texture(n, size, g); fn = place(k); st = g.get_state()

@@ -58,7 +58,12 @@ def rotate(
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a*cos-b*sin, a*sin+b*cos), -1).flatten(-2)
 
-def attend(q, k, v):
+# %% ../nbs/11_tiny.ipynb #3a364eaa
+def attend(
+    q: torch.Tensor, # queries (n, S, heads, e)
+    k: torch.Tensor, # keys
+    v: torch.Tensor, # values
+) -> torch.Tensor:
     "softmax(q kᵀ/√e) v for (n, S, heads, e)"
     n, s, heads, e = q.shape
     q, k, v = (i.transpose(1, 2).reshape(n*heads, s, e) for i in (q, k, v))
@@ -136,7 +141,9 @@ def velocity_loss(
     return (x_hat-x)[:, :, 1:].square().mean((1, 2, 3, 4))/sigma.clamp_min(.1)**2
 
 # %% ../nbs/11_tiny.ipynb #71c9a9a5
-def native_dtype(device) -> torch.dtype:
+def native_dtype(
+    device, # torch device
+) -> torch.dtype:
     "bfloat16 where the device multiplies it natively, else float32"
     if torch.device(device).type == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     fast = torch.device(device).type == 'cpu' and any(torch.cpu.get_capabilities().get(k) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))

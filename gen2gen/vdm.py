@@ -68,7 +68,10 @@ VDMS = {}
 def register_vdm(
     name: str, # short name, as in `load_vdm(name)`
     loader: str, # 'package.module:function'
-    licence: str='', weights: str='', memory: str='', about: str='',
+    licence: str='', # of the weights
+    weights: str='', # where they come from, and how large they are
+    memory: str='', # that fine-tuning needs
+    about: str='', # one sentence
 ):
     "Make a VDM family known to `load_vdm` and to `gen2gen vdms`"
     VDMS[name] = VDMEntry(loader, licence, weights, memory, about)
