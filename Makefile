@@ -81,7 +81,7 @@ define install
 @$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
   { echo 'This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv' >&2; exit 1; }
 $(PYTHON) -m venv "$(VENV)"
-$(enter) python -m pip install --disable-pip-version-check -q -c pins.txt -e '$(1)'
+$(enter) python -m pip install --disable-pip-version-check --no-compile -q -c pins.txt -e '$(1)'
 endef
 
 clean:
