@@ -6,8 +6,8 @@
 __all__ = ['LAST', 'seeded', 'generate', 'medoid', 'Predictions', 'write_folder', 'lora_config', 'lora_on', 'base_weights',
            'weights_on', 'Adapter', 'load_adapter']
 
-# %% ../nbs/20_adapter.ipynb #3fcdf38d
-import hashlib, json, os
+# %% ../nbs/20_adapter.ipynb #295a181a
+import hashlib, json, os, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,14 @@ from .show import save_video
 from .tiny import WEIGHTS, weights_file
 from .vdm import VDM, check_videos, load_vdm
 
-# %% ../nbs/20_adapter.ipynb #09294f71
+# %% ../nbs/20_adapter.ipynb #ba6b8619
 def seeded(
     *key:int, # any numbers ≥ 0; the same numbers give the same stream
 )->torch.Generator: # on the CPU
     "A random generator of its own for each tuple of numbers"
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
-# %% ../nbs/20_adapter.ipynb #a02d3273
+# %% ../nbs/20_adapter.ipynb #3ac2487c
 def generate(
     vdm:VDM, # with or without an adapter in it
     images, # (n, H, W, 3) uint8
@@ -56,7 +56,7 @@ def generate(
             bar.update(len(part))
     return np.concatenate(videos).reshape(len(images), samples, *videos[0].shape[1:])
 
-# %% ../nbs/20_adapter.ipynb #0f57b5bb
+# %% ../nbs/20_adapter.ipynb #206f03e1
 def medoid(
     pictures, # (n, k, H, W, 3) uint8
 )->np.ndarray: # (n,) index of the chosen sample, 0 to k-1
@@ -64,7 +64,7 @@ def medoid(
     x = pictures.reshape(*pictures.shape[:2], -1).astype(np.float32)
     return np.array([np.square(o[:, None]-o).mean(-1).sum(-1).argmin() for o in x])
 
-# %% ../nbs/20_adapter.ipynb #e064932c
+# %% ../nbs/20_adapter.ipynb #d93c1f0c
 @dataclass(repr=False)
 class Predictions:
     "The answers to n inputs, with the videos they are the last frames of"
@@ -85,7 +85,7 @@ class Predictions:
         n, k, h, w = self.all_images.shape[:4]
         return f'Predictions(n={n}, samples={k}, frames={self.videos.shape[1]}, size={h}×{w})'
 
-# %% ../nbs/20_adapter.ipynb #1c20b2b3
+# %% ../nbs/20_adapter.ipynb #f06a770c
 LAST = 'gen2gen.json'
 
 @contextmanager
@@ -105,7 +105,7 @@ def write_folder(
         why = getattr(e, 'strerror', None) or str(e)
         raise OSError(getattr(e, 'errno', None), f'{path} cannot be written ({why}): choose another folder or make room') from e
 
-# %% ../nbs/20_adapter.ipynb #549f769d
+# %% ../nbs/20_adapter.ipynb #5028c455
 @patch
 def save(self:Predictions,
     path, # folder; files of the same names in it are replaced
@@ -122,7 +122,7 @@ def save(self:Predictions,
                 for k, x in enumerate(every, 1): Image.fromarray(x).save(tmp/f'{name}-{k}.png')
     return Path(path)
 
-# %% ../nbs/20_adapter.ipynb #856500a3
+# %% ../nbs/20_adapter.ipynb #a1633c4b
 def lora_config(
     vdm:VDM, # the model; its `lora_targets` get LoRA layers
     rank:int=8, # r
@@ -131,6 +131,13 @@ def lora_config(
     "peft's description of a LoRA on a VDM"
     targets = vdm.lora_targets if isinstance(vdm.lora_targets, str) else list(vdm.lora_targets)
     return LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=targets)
+
+@contextmanager
+def _quiet():
+    # peft warns when a second adapter comes and when it goes; here both are meant
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)
+        yield
 
 @contextmanager
 def lora_on(
@@ -143,7 +150,7 @@ def lora_on(
     t = vdm.transformer
     outer = list(getattr(t, 'peft_config', {}))
     name = f'gen2gen_{len(outer)}'
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         t.add_adapter(config, name)
     try:
@@ -151,11 +158,11 @@ def lora_on(
         if state is not None: set_peft_model_state_dict(t, state, adapter_name=name)
         yield name
     finally:
-        t.delete_adapters(name)
+        with _quiet(): t.delete_adapters(name)
         if outer: t.set_adapter(outer[-1])
         else: t.unload_lora()
 
-# %% ../nbs/20_adapter.ipynb #708ccaa2
+# %% ../nbs/20_adapter.ipynb #e73e94d0
 def base_weights(
     vdm:VDM, # the model
 )->dict: # name → parameter
@@ -181,7 +188,7 @@ def weights_on(
         put(before)
         if outer: t.enable_lora()
 
-# %% ../nbs/20_adapter.ipynb #5179fb97
+# %% ../nbs/20_adapter.ipynb #28fc6fff
 class Adapter:
     "What fine-tuning learned for one VDM: its weights, and the settings that led to them"
     def __init__(self,
@@ -193,7 +200,7 @@ class Adapter:
         self.vdm, self.config = vdm, config
         self.state = {k: v.detach().clone().contiguous() for k, v in state.items()}
         self.settings = dict(n_frames=vdm.default_frames, method='full' if config is None else 'lora') | (settings or {})
-        self.settings['vdm'] = {k: vdm.fingerprint[k] for k in ('name', 'revision')}
+        self.settings['vdm'] = dict(vdm.fingerprint)
 
     def __repr__(self):
         size = 'every weight' if self.config is None else f'rank={self.config.r}, alpha={self.config.lora_alpha:g}'
@@ -202,7 +209,7 @@ class Adapter:
         "A `with` block in which the VDM has this adapter's weights"
         return weights_on(self.vdm, self.state) if self.config is None else lora_on(self.vdm, self.config, self.state)
 
-# %% ../nbs/20_adapter.ipynb #9a28f7ac
+# %% ../nbs/20_adapter.ipynb #9dcb2f5c
 @patch
 def predict(self:Adapter,
     inputs, # (n, H, W, 3) uint8, a list of PIL pictures, or `Pairs`, whose inputs are taken
@@ -220,7 +227,7 @@ def predict(self:Adapter,
     with self.active(): videos = generate(self.vdm, images, samples, seed, steps, self.settings['n_frames'], batch_size or 16, progress)
     return Predictions.of(images, videos, names)
 
-# %% ../nbs/20_adapter.ipynb #3ea6dc24
+# %% ../nbs/20_adapter.ipynb #ed0123f0
 @patch
 def save(self:Adapter,
     path, # folder; an adapter in it is replaced
@@ -236,7 +243,7 @@ def save(self:Adapter,
         (tmp/LAST).write_text(json.dumps(about, indent=1), encoding='utf-8')
     return Path(path)
 
-# %% ../nbs/20_adapter.ipynb #ec99a605
+# %% ../nbs/20_adapter.ipynb #c97d08cc
 def _described(folder):
     "The parsed `gen2gen.json` of an adapter folder"
     if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder; an adapter is the folder that Adapter.save made')
@@ -263,7 +270,7 @@ def _home(vdm, wanted, folder):
         raise ValueError(f'{folder} was trained on revision {revision} of {name!r}, and this is revision {vdm.revision}: load the weights it was trained on, or train it again')
     return vdm
 
-# %% ../nbs/20_adapter.ipynb #e489996e
+# %% ../nbs/20_adapter.ipynb #3647b73b
 def _lora_file(file):
     "LoRA weights and their rank and alpha, from a file in diffusers' format"
     with safe_open(file, 'pt') as f: header = f.metadata() or {}

@@ -7,7 +7,7 @@ __all__ = ['CHECKPOINT', 'default_settings', 'pairs_hash', 'differences', 'run_s
            'pack_optimizer', 'unpack_optimizer', 'Trainer', 'hold_interrupt', 'StopFinetuning', 'Event', 'plot_curve',
            'LivePlot', 'finetune']
 
-# %% ../nbs/21_finetune.ipynb #059eaf2f
+# %% ../nbs/21_finetune.ipynb #711eb00c
 import hashlib, json, platform, shutil, signal, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from .tiny import weights_file
 from .transitions import get_transition, make_videos
 from .vdm import VDM, atomic_save, check_videos, load_vdm, pair_latents
 
-# %% ../nbs/21_finetune.ipynb #31f5ac6b
+# %% ../nbs/21_finetune.ipynb #11306e54
 def default_settings(
     n:int, # training pairs
     method:str='lora', # "lora" or "full"
@@ -38,13 +38,14 @@ def default_settings(
     "What `finetune` takes when it is not told"
     return dict(steps=80, batch_size=min(n, 4), lr=1e-3 if method == 'lora' else 5e-4, rank=8)
 
-# %% ../nbs/21_finetune.ipynb #2fde2493
+# %% ../nbs/21_finetune.ipynb #d426f0dc
 def pairs_hash(
     pairs:Pairs, # or None
 )->str: # 16 hexadecimal digits, or None
     "The content of pairs: their pixels"
     return pairs and hashlib.sha256(str(pairs.inputs.shape).encode()+pairs.inputs.tobytes()+pairs.targets.tobytes()).hexdigest()[:16]
 
+# %% ../nbs/21_finetune.ipynb #59c5c522
 def differences(
     then:dict, # settings of a checkpoint
     now:dict, # settings of this run
@@ -52,7 +53,7 @@ def differences(
     "What two runs have not in common"
     return [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
 
-# %% ../nbs/21_finetune.ipynb #deef43ff
+# %% ../nbs/21_finetune.ipynb #3fc07d33
 def _name(x): return x if isinstance(x, (str, dict, type(None))) else getattr(x, '__name__', type(x).__name__)
 def _at_least(low, **settings):
     for k, v in settings.items():
@@ -76,7 +77,7 @@ def run_settings(
     return s | dict(n=len(train), size=[int(i) for i in train.size], pairs=pairs_hash(train), heldout=pairs_hash(heldout),
                     heldout_n=len(heldout) if heldout else 0, vdm=dict(vdm.fingerprint))
 
-# %% ../nbs/21_finetune.ipynb #e634ca58
+# %% ../nbs/21_finetune.ipynb #6e16bf75
 def batch_indices(
     step:int, # steps done so far
     n:int, # pairs
@@ -88,7 +89,7 @@ def batch_indices(
     order = {e: np.random.default_rng((seed, e)).permutation(n) for e in np.unique(epochs)}
     return np.array([order[e][i] for e, i in zip(epochs, places)])
 
-# %% ../nbs/21_finetune.ipynb #05916aa7
+# %% ../nbs/21_finetune.ipynb #9f1bef98
 @contextmanager
 def trainable(
     vdm:VDM, # the model
@@ -107,7 +108,7 @@ def trainable(
         finally:
             for p in params.values(): p.requires_grad_(False).grad = None
 
-# %% ../nbs/21_finetune.ipynb #4f8c17d7
+# %% ../nbs/21_finetune.ipynb #b7d8b796
 def _parameters(optimizer, names):
     return dict(zip(names, ((p, g) for g in optimizer.param_groups for p in g['params']), strict=True))
 
@@ -139,7 +140,7 @@ def unpack_optimizer(
         number = v.ndim == 0 and v.dtype in (torch.int64, torch.float64)
         optimizer.state[p][k] = v.item() if number else v.to(p.device if on_device else 'cpu').clone()
 
-# %% ../nbs/21_finetune.ipynb #c95a4cd8
+# %% ../nbs/21_finetune.ipynb #a19e3674
 class Trainer:
     "One fine-tuning run: all that changes from step to step"
     def __init__(self,
@@ -157,12 +158,19 @@ class Trainer:
         self.scheduler = get_scheduler(s['schedule'], self.optimizer, num_warmup_steps=s['warmup'], num_training_steps=s['steps'])
         self.step, self.losses, self.scores, self.best = 0, [], [], None
 
-    def state(self): return {k: p.detach().clone() for k, p in self.params.items()}
-    def put(self, state):
-        with torch.no_grad():
-            for k, p in self.params.items(): p.copy_(state[k])
+# %% ../nbs/21_finetune.ipynb #ec540f4d
+@patch
+def state(self:Trainer): "A copy of the trained weights, by name"; return {k: p.detach().clone() for k, p in self.params.items()}
 
-# %% ../nbs/21_finetune.ipynb #af2c6b31
+@patch
+def put(self:Trainer,
+    state:dict, # name → tensor
+):
+    "Put weights in the place of the trained ones"
+    with torch.no_grad():
+        for k, p in self.params.items(): p.copy_(state[k])
+
+# %% ../nbs/21_finetune.ipynb #3e73d880
 @patch
 def data(self:Trainer):
     "Latents and condition of the epoch that the next step belongs to"
@@ -179,7 +187,7 @@ def data(self:Trainer):
     self.epoch, self.condition = epoch, self.vdm.condition(pairs.inputs)
     return self.latents, self.condition
 
-# %% ../nbs/21_finetune.ipynb #3061493c
+# %% ../nbs/21_finetune.ipynb #35fb50ba
 @contextmanager
 def hold_interrupt():
     "Ctrl-C waits until the block is done"
@@ -190,7 +198,7 @@ def hold_interrupt():
     finally: signal.signal(signal.SIGINT, before)
     if pressed: raise KeyboardInterrupt
 
-# %% ../nbs/21_finetune.ipynb #56534fe1
+# %% ../nbs/21_finetune.ipynb #8b44268f
 @patch
 def update(self:Trainer):
     "One optimizer step; `FloatingPointError`, and no step, if loss or gradient is not finite"
@@ -212,7 +220,7 @@ def update(self:Trainer):
         self.optimizer.step(); self.scheduler.step()
         self.step += 1; self.losses.append(loss.item())
 
-# %% ../nbs/21_finetune.ipynb #47618bfe
+# %% ../nbs/21_finetune.ipynb #73badeef
 @patch
 def score(self:Trainer):
     "The held-out score if it is due and not yet taken, else None; keeps the weights if it is the best"
@@ -226,6 +234,7 @@ def score(self:Trainer):
     if self.step and (self.best is None or sign*score > sign*self.best[1]): self.best = self.step, score, self.state()
     return score
 
+# %% ../nbs/21_finetune.ipynb #6712007d
 @patch
 def adapter(self:Trainer,
     best:bool=True, # the best step by held-out score, if there is one; else the last
@@ -238,7 +247,7 @@ def adapter(self:Trainer,
                                     losses=self.losses[:], scores=[list(o) for o in self.scores], versions=versions)
     return Adapter(self.vdm, state, settings, self.config)
 
-# %% ../nbs/21_finetune.ipynb #8b485abb
+# %% ../nbs/21_finetune.ipynb #c5cd2de3
 CHECKPOINT = 'checkpoint.safetensors'
 
 @patch
@@ -253,6 +262,7 @@ def save(self:Trainer,
     except OSError as e:
         raise OSError(e.errno, f'{path} could not be written at step {self.step} ({e.strerror or e}); the checkpoint before it is untouched: make room and continue with resume=True') from e
 
+# %% ../nbs/21_finetune.ipynb #88dfa2a9
 @patch
 def restore(self:Trainer,
     path, # a checkpoint; `ValueError` if it is damaged or of a run with other settings
@@ -273,10 +283,11 @@ def restore(self:Trainer,
     self.step, self.losses, self.scores = about['step'], about['losses'], [tuple(o) for o in about['scores']]
     self.best = about['best'] and (*about['best'], {k: v.to(self.vdm.transformer.device) for k, v in parts['best'].items()})
 
-# %% ../nbs/21_finetune.ipynb #44d55add
+# %% ../nbs/21_finetune.ipynb #b8baee27
 class StopFinetuning(Exception):
     "Raised by a callback to end the run early"
 
+# %% ../nbs/21_finetune.ipynb #5569da25
 @dataclass
 class Event:
     "What a callback is told after each step"
@@ -289,7 +300,7 @@ class Event:
     @property
     def adapter(self): return self.trainer.adapter(best=False)
 
-# %% ../nbs/21_finetune.ipynb #81e830d8
+# %% ../nbs/21_finetune.ipynb #434cee7e
 def plot_curve(
     settings:dict, # of an adapter: `adapter.settings`
     ax=None, # matplotlib axes; None: a new figure
@@ -308,6 +319,7 @@ def plot_curve(
         if settings.get('best_step'): right.plot(settings['best_step'], settings['best_score'], 'o', color='C1', ms=8, mfc='none')
     return ax.figure
 
+# %% ../nbs/21_finetune.ipynb #90f5f673
 class LivePlot:
     "A callback that redraws the curve in a notebook, at most once in `every` seconds"
     def __init__(self, every=1.): self.every, self.last, self.handle = every, 0., None
@@ -321,7 +333,7 @@ class LivePlot:
         plt.close(figure)
         self.last = time.monotonic()
 
-# %% ../nbs/21_finetune.ipynb #2085b2aa
+# %% ../nbs/21_finetune.ipynb #179b451c
 @patch
 def fit(self:Trainer,
     file=None, # checkpoint to write; None: none
@@ -343,6 +355,7 @@ def fit(self:Trainer,
             self.accelerator.log(dict(loss=self.losses[-1], lr=lr) | ({s['metric']: score} if score is not None else {}), step=self.step)
             for f in callbacks: f(Event(self.step, s['steps'], self.losses[-1], lr, score, self))
 
+# %% ../nbs/21_finetune.ipynb #93c57da3
 @patch
 def run(self:Trainer,
     file=None, # checkpoint
@@ -352,7 +365,7 @@ def run(self:Trainer,
     try: self.fit(file, **kwargs)
     except StopFinetuning: self.settings['stopped_early'] = True
     except (KeyboardInterrupt, FloatingPointError) as e:
-        kept = f'nothing was saved: give out=FOLDER to be able to continue; what was learned is in the attribute .adapter of this error'
+        kept = 'nothing was saved: give out=FOLDER to be able to continue; what was learned is in the attribute .adapter of this error'
         if file:
             if self.accelerator.is_main_process: self.save(file)
             kept = f'the state is in {file}: continue with the same call and resume=True'
@@ -362,15 +375,16 @@ def run(self:Trainer,
         raise stop from None
     return self.adapter()
 
-# %% ../nbs/21_finetune.ipynb #152ca685
-def _begin(out, resume):
-    "Make the output folder ready, before any work: (checkpoint file, is there one to continue?)"
+# %% ../nbs/21_finetune.ipynb #bda2c225
+def _begin(out, resume, main):
+    "Make the output folder ready, before any work, and clear what a killed run left half-written: (checkpoint file, is there one to continue?)"
     if out is None:
         if resume: raise ValueError('resume=True needs out=FOLDER, the folder of the run to continue')
         return None, False
     out = Path(out)
-    with write_folder(out): pass
-    for part in (*out.glob(f'{CHECKPOINT}*.part'), *out.glob('.part-*')): shutil.rmtree(part) if part.is_dir() else part.unlink()
+    if main:
+        with write_folder(out): pass
+        for part in (*out.glob(f'{CHECKPOINT}*.part'), *out.glob('.part-*')): shutil.rmtree(part) if part.is_dir() else part.unlink()
     file = out/CHECKPOINT
     if file.exists() and not resume: raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
     return file, file.exists()
@@ -379,10 +393,10 @@ def _finished(out, vdm, settings):
     "The adapter that a finished run with the same settings left, or None"
     if not (out/LAST).is_file(): return None
     adapter = load_adapter(out, vdm)
-    now = json.loads(json.dumps(settings | dict(vdm=adapter.settings['vdm'])))
+    now = json.loads(json.dumps(settings))
     return None if differences({k: adapter.settings.get(k) for k in now}, now) else adapter
 
-# %% ../nbs/21_finetune.ipynb #25dbc9f2
+# %% ../nbs/21_finetune.ipynb #07d797bb
 def finetune(
     train:Pairs, # n pairs to learn from
     vdm='tiny', # name, folder or loaded VDM
@@ -413,7 +427,7 @@ def finetune(
     accelerator = Accelerator(mixed_precision='no', log_with=tracker, project_dir=out)
     vdm = load_vdm(vdm)
     settings = run_settings(vdm, train, heldout, given) | dict(processes=accelerator.num_processes)
-    file, again = _begin(out, resume)
+    with accelerator.main_process_first(): file, again = _begin(out, resume, accelerator.is_main_process)
     if resume and not again and (done := _finished(Path(out), vdm, settings)): return done
     if tracker: accelerator.init_trackers('gen2gen', {k: v for k, v in settings.items() if isinstance(v, (int, float, str))})
     with trainable(vdm, lora_config(vdm, settings['rank'], settings['alpha']) if method == 'lora' else None, seed) as params:
