@@ -149,10 +149,11 @@ def finetune(
     quiet:bool=False, # no progress bar
 ):
     "Learn a task from the pairs of a folder."
-    from gen2gen.finetune import CHECKPOINT, finetune
     from gen2gen.pairs import load_pairs
     shape = _shape(size, resize)
-    train, test = _split(load_pairs(pairs, **shape), heldout, n, seed, shape)
+    data = load_pairs(pairs, **shape) # a wrong folder is told at once, before PyTorch is imported
+    from gen2gen.finetune import CHECKPOINT, finetune
+    train, test = _split(data, heldout, n, seed, shape)
     if not resume: _refuse_existing([out/"gen2gen.json", out/CHECKPOINT], overwrite, "--resume to go on, or --overwrite")
     model = _vdm(vdm, device)
     if overwrite and not resume: (out/CHECKPOINT).unlink(missing_ok=True)
@@ -249,12 +250,13 @@ def score(
     quiet:bool=False, # no progress bar
 ):
     "Score an adapter on pairs it has not seen, beside copying the input."
-    from gen2gen.evaluate import copy_input, save_results, score, summary
     from gen2gen.metrics import get_metric
     from gen2gen.pairs import load_pairs
     names = [get_metric(m) and m for m in metrics.replace(" ", "").split(",")]
     _refuse_existing([csv] if csv else [], overwrite)
-    test, model = load_pairs(pairs, **_shape(size, resize)), _adapter(adapter, vdm, device)
+    test = load_pairs(pairs, **_shape(size, resize))
+    from gen2gen.evaluate import copy_input, save_results, score, summary
+    model = _adapter(adapter, vdm, device)
     out = model.predict(test, samples=samples, seed=seed, steps=steps, batch_size=batch_size, progress=not quiet)
     tables = {"adapter": score(out, test, names), "copy": score(copy_input(test), test, names)}
     if csv: save_results(tables["adapter"], csv, adapter=model.settings, seed=seed, samples=samples, steps=steps)
