@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 # %% ../nbs/31_pretrain.ipynb #f1960fc3
 SHAPES = ((32, 3, 32), (32, 5, 19), (64, 3, 8)) # picture size, frames, clips a batch
-EARLY, LATE = (.75, .15, .10), (.25, .15, .60)   # how often each shape is drawn, before and after `GROW` of the run
+EARLY, LATE = (.75, .15, .10), (.55, .10, .35)   # how often each shape is drawn, before and after `GROW` of the run
 GROW = .55
 
 def pretraining_batch(
@@ -62,7 +62,7 @@ def lr_factor(
     step: int, # counts from 0
     steps: int, # length of the run
     warmup: int=100, # steps
-    decay: float=.25, # share of the run over which the rate falls
+    decay: float=.5, # share of the run over which the rate falls
 ) -> float: # factor of the learning rate
     "Warm-up, plateau, linear decline to 2 %"
     if step < warmup: return (step+1)/warmup
@@ -119,7 +119,7 @@ def pretraining_step(
 # %% ../nbs/31_pretrain.ipynb #02c41516
 def pretrain(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
-    steps: int=6800, # length of the run
+    steps: int=3800, # length of the run
     lr: float=8e-3, adam_lr: float=2e-3, # peak learning rates of Muon and AdamW
     seed: int=0, # of weights and clips
     kinds=None, # names of the kinds of clip; None: all

@@ -130,6 +130,7 @@ def atomic_save(
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part'); os.close(fd)
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, tmp, metadata=metadata)
+        os.umask(mask := os.umask(0)); os.chmod(tmp, 0o666 & ~mask)  # temporary files are private; the result is as any other file
         os.replace(tmp, path)
     except BaseException as e:
         Path(tmp).unlink(missing_ok=True)
