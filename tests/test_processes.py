@@ -1,0 +1,25 @@
+"Two processes share each batch, end with the same weights, and one of them writes the files."
+import numpy as np
+import torch
+from accelerate import PartialState, debug_launcher
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
+
+from gen2gen.finetune import finetune
+from gen2gen.pairs import Pairs
+from gen2gen.tiny import Tiny, random_transformer
+
+def work(folder, x):
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # a forked process inherits that its parent was alone
+    vdm = Tiny(random_transformer(0, num_layers=1), device="cpu", revision="random-0")
+    adapter = finetune(Pairs(x, 255-x), vdm, heldout=Pairs(x, x), steps=3, batch_size=4, out=f"{folder}/run", save_every=1, progress=False)
+    assert adapter.settings["processes"] == 2
+    save_file(adapter.state, f"{folder}/{PartialState().process_index}.safetensors")
+
+def test_two_processes(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    debug_launcher(work, (tmp_path, x), 2)
+    a, b = (load_file(tmp_path/f"{i}.safetensors") for i in (0, 1))
+    assert all(torch.equal(a[k], b[k]) for k in a) and any(v.any() for k, v in a.items() if "lora_B" in k)
+    assert sorted(p.name for p in (tmp_path/"run").iterdir()) == ["gen2gen.json", "pytorch_lora_weights.safetensors"]
