@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab docs readme export refresh wheel pins browser hooks clean
+.PHONY: help demo test results lab docs readme export refresh wheel pins browser hooks clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,6 +17,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help:
 	@echo 'make demo     learn a task from a handful of photographs, score it, leave everything in _demo/'
 	@echo 'make test     run every test'
+	@echo 'make results  measure again what depends on the weights: demo, sampler, speed'
 	@echo 'make lab      open the notebooks in JupyterLab'
 	@echo 'make export   notebooks -> gen2gen/ and README.md'
 	@echo 'make refresh  execute every notebook in place, so that its stored outputs are current'
@@ -33,6 +34,12 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev browser
 	$(enter) python -m pytest -q -n $(JOBS) --dist loadgroup tests
+
+# The figures of the README and of the site that depend on the weights.
+results: $(VENV)/.dev demo
+	$(enter) python tests/nbrun.py --slow nbs/22_evaluate.ipynb nbs/92_bench.ipynb
+	cp _demo/demo.csv _demo/demo.json nbs/results/
+	cp _demo/transition.png nbs/media/transition.png
 
 lab: $(VENV)/.dev
 	$(enter) jupyter lab --notebook-dir . nbs/index.ipynb

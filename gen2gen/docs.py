@@ -290,14 +290,20 @@ def _figures(c):
     return [(option('label')[1], option('fig-cap')[1], base64.b64decode(''.join(drawn[-1])))]
 
 # %% ../nbs/91_docs.ipynb #1db04fb8
+WIDGET = 'application/vnd.jupyter.widget-view+json'
+
 def _cell_text(c):
     "One cell as Markdown: its text, or its code and what it printed"
     if c['cell_type'] != 'code': return c['source'] if c['cell_type'] == 'markdown' else ''
     options, code = re.match(r'((?:#\|[^\n]*\n?)*)(.*)', c['source'], re.S).groups()
-    shown = [''.join(o.get('text') or o['data'].get('text/plain', '')) for o in c['outputs'] if not PICTURES & o.get('data', {}).keys()]
+    data = [o.get('data') or {'text/plain': o.get('text', '')} for o in c['outputs']]
+    shown = [d for d in data if not (PICTURES | {WIDGET}) & d.keys()]
     blocks = [] if 'echo: false' in options or not code.strip() else [f'```python\n{code.strip()}\n```']
     figures = [f'![{cap}](media/{label}.png){{#{label}}}' for label, cap, _ in _figures(c)]
-    return '\n\n'.join(blocks + [f'```\n{t.rstrip()}\n```' for t in shown if t.strip()] + figures)
+    for d in shown:
+        text = ''.join(d.get('text/markdown') or d.get('text/plain', '')).rstrip()
+        if text: blocks.append(text if 'text/markdown' in d else f'```\n{text}\n```')
+    return '\n\n'.join(blocks + figures)
 
 # %% ../nbs/91_docs.ipynb #9018c504
 def readme(

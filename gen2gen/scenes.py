@@ -703,9 +703,11 @@ def clips(
     kinds=None, # names to draw from; None: all
     group: int=4, # clips of one kind in a row
     compose: float=.25, # share of moving clips with a second effect over them
+    emphasis: dict=None, # family → factor of the weights of its kinds
 ) -> tuple: # clips (n, F, 3, size, size) in [0, 1], names of their kinds
     "A batch of the pretraining mixture"
-    names = list(kinds or KINDS); p = torch.tensor([KINDS[k][2] for k in names]); out, made = [], []
+    names = list(kinds or KINDS); out, made = [], []
+    p = torch.tensor([KINDS[k][2]*(emphasis or {}).get(KINDS[k][1], 1.) for k in names])
     while len(made) < n:
         name = names[int(torch.multinomial(p, 1, generator=g))]; f, family, _, reversible = KINDS[name]; m = min(group, n-len(made))
         w = curves(m, frames, g); v = f(m, size, w, g)

@@ -30,7 +30,7 @@ class VDM:
     def encode(self, videos): "Latents (n, C, F', h, w) of uint8 videos (n, F, H, W, 3)"
     def condition(self, images): "What the model is told about the input images, uint8 (n, H, W, 3)"
     def loss(self, latents, condition, generator=None): "The model's own training loss, one number a sample"
-    def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`"
+    def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`; `generator` may be a list, one an image"
 
     @property
     def fingerprint(self) -> dict: # what a cached latent or a saved adapter depends on

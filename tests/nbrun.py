@@ -1,6 +1,7 @@
 """Run the notebooks through papermill, honouring nbdev's directives.
 
-As a command, `python tests/nbrun.py [NOTEBOOK...]` executes notebooks in place, so that their stored outputs are current."""
+As a command, `python tests/nbrun.py [--slow] [NOTEBOOK...]` executes notebooks in place, so that their stored outputs are current;
+with `--slow` also the cells that measure."""
 import re, sys, tempfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -27,15 +28,15 @@ def directives(source):
         found[m[1]] = (m[2] or '').strip()
     return found
 
-def skipped(cell):
-    "Whether nbdev would not run this cell in a test"
+def skipped(cell, but=()):
+    "Whether nbdev would not run this cell in a test, for another reason than the flags in `but`"
     d = directives(cell.source)
-    return cell.cell_type == 'code' and (d.get('eval', '').lower() == 'false' or bool(d.keys() & set(settings()['tst_flags'].split())))
+    return cell.cell_type == 'code' and (d.get('eval', '').lower() == 'false' or bool(d.keys() & set(settings()['tst_flags'].split())-set(but)))
 
-def run(path, out, params=None, timeout=900):
+def run(path, out, params=None, timeout=900, but=()):
     "Execute the notebook `path` into the file `out`; cells that nbdev skips are left out"
     nb = nbformat.read(path, 4)
-    for cell in filter(skipped, nb.cells): cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'skip-execution']
+    for cell in (c for c in nb.cells if skipped(c, but)): cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'skip-execution']
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)/path.name  # papermill copies a notebook given as an object into the output's metadata, but not one given as a path
@@ -43,15 +44,16 @@ def run(path, out, params=None, timeout=900):
         return papermill.execute_notebook(copy, out, parameters=params or {}, cwd=path.parent, kernel_name='python3', progress_bar=False,
                                           request_save_on_cell_execute=False, execution_timeout=timeout)
 
-def refresh(path):
+def refresh(path, but=()):
     "Execute a notebook in place with its own parameters; cells that nbdev skips keep their outputs"
     nb = nbformat.read(path, 4)
-    with tempfile.TemporaryDirectory() as folder: fresh = run(path, Path(folder)/path.name, timeout=None)
+    with tempfile.TemporaryDirectory() as folder: fresh = run(path, Path(folder)/path.name, timeout=None, but=but)
     for cell, new in zip(nb.cells, fresh.cells, strict=True):
-        if cell.cell_type == 'code' and not skipped(cell): cell.outputs, cell.execution_count = new.outputs, new.execution_count
+        if cell.cell_type == 'code' and not skipped(cell, but): cell.outputs, cell.execution_count = new.outputs, new.execution_count
     nbformat.write(nb, path)
 
 if __name__ == '__main__':
-    for path in map(Path, sys.argv[1:] or notebooks()):
+    paths = [a for a in sys.argv[1:] if a != '--slow']
+    for path in map(Path, paths or notebooks()):
         print(path.name, flush=True)
-        refresh(path.resolve())
+        refresh(path.resolve(), ('slow',) if '--slow' in sys.argv else ())

@@ -1,10 +1,12 @@
 "Every notebook runs top to bottom; the executed copies stay in _executed/, a failed one included."
+import tempfile
 import pytest
 from conftest import ROOT
 from nbrun import notebooks, run
 
 # Parameters for a quick run, by notebook; one that is not named here runs as it is.
-QUICK = {}
+QUICK = {'60_demo.ipynb': dict(out=tempfile.mkdtemp(), crops=1, size=32, steps=8), 'index.ipynb': dict(steps=8),
+         '92_bench.ipynb': dict(steps=1, repeats=1)}
 
 @pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.name)
 def test_notebook(path):
