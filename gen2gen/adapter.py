@@ -103,7 +103,8 @@ def write_folder(
     except (OSError, SafetensorError) as e:
         if made and path.is_dir() and not any(path.iterdir()): path.rmdir()
         why = getattr(e, 'strerror', None) or str(e)
-        raise OSError(getattr(e, 'errno', None), f'{path} cannot be written ({why}): choose another folder or make room') from e
+        code = [e.errno] if getattr(e, 'errno', None) else []
+        raise OSError(*code, f'{path} cannot be written ({why}): choose another folder or make room') from e
 
 # %% ../nbs/20_adapter.ipynb #5028c455
 @patch
@@ -251,7 +252,9 @@ def _described(folder):
     if not file.is_file():
         for name in (LORA_WEIGHT_NAME_SAFE, WEIGHTS):
             if (folder/name).is_file(): raise FileNotFoundError(f'{file} is missing: the folder holds weights only; save the adapter again')
-        weights_file(folder, LORA_WEIGHT_NAME_SAFE)
+        try: weights_file(folder, LORA_WEIGHT_NAME_SAFE) # refuses a pickle by its name
+        except FileNotFoundError:
+            raise FileNotFoundError(f'{folder} is not an adapter folder: give one that Adapter.save or a finished finetune(out=FOLDER) made, with {LAST} and the weights in it') from None
     try:
         about = json.loads(file.read_text(encoding='utf-8'))
         about['weights'], about['sha256'], about['settings']['method'], about['settings']['n_frames']

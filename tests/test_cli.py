@@ -161,7 +161,7 @@ def test_vdms():
     ("finetune task --vdm vdm --out x --transition fade", ["'fade'", "convex"]), ("finetune task --vdm vdm --out x --steps 0", ["steps=0"]), ("finetune task --vdm vdm --out x --lr nan", ["lr=nan"]),
     ("finetune task --vdm vdm --out x --frames 99", ["99 frames", "nearest"]), ("finetune task --vdm vdm --out x --size 17", ["17×17", "nearest"]), ("finetune task --vdm vdm --out x --size big", ["--size big"]),
     ("finetune task --vdm vdm --out x --size 16 --resize zoom", ["'zoom'", "pad"]), ("finetune task --vdm vdm --out x --device warp", ["--device warp"]),
-    ("predict nowhere new --out x", ["nowhere", "no such folder"]), ("predict task new --out x", ["task/", "is missing"]), ("predict adapter new/dog.png --vdm vdm --out x", ["new/dog.png", "no such file"]),
+    ("predict nowhere new --out x", ["nowhere", "no such folder"]), ("predict task new --out x", ["task ", "not an adapter folder"]), ("predict adapter new/dog.png --vdm vdm --out x", ["new/dog.png", "no such file"]),
     ("predict adapter task --vdm vdm --out x", ["task", "no pictures"]), ("predict adapter new new/cat.png --vdm vdm --out x", ["cat.png", "two folders"]), ("predict adapter new --vdm vdm --out x --samples 0", ["samples=0"]),
     ("predict adapter new --out x", ["revision", "tiny"]), ("score adapter task --vdm vdm --metrics fid", ["'fid'", "psnr"]), ("score adapter nowhere --vdm vdm", ["nowhere"])])
 def test_users_errors(here, line, words):
