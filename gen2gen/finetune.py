@@ -369,6 +369,8 @@ def run(self:Trainer,
         if file:
             if self.accelerator.is_main_process: self.save(file)
             kept = f'the state is in {file}: continue with the same call and resume=True'
+        if isinstance(e, FloatingPointError):
+            kept = (f'give another out, as resume=True only repeats this from {file}; ' if file else '') + 'what was learned is in the attribute .adapter of this error'
         why = f'stopped after step {self.step} of {self.settings["steps"]}' if isinstance(e, KeyboardInterrupt) else str(e)
         stop = type(e)(f'{why}; {kept}')
         stop.adapter = self.adapter()

@@ -48,7 +48,7 @@ def test_diffusers_reads_rank_and_alpha(adapter, folder):
     assert {k.removeprefix("transformer.") for k in state} == adapter.state.keys()
 
 def test_no_folder(tmp_path): refused(lambda: load_adapter(tmp_path/"nowhere", vdm), "nowhere", "no such folder", error=FileNotFoundError)
-def test_empty_folder(tmp_path): refused(lambda: load_adapter(tmp_path, vdm), WEIGHTS, "missing", error=FileNotFoundError)
+def test_empty_folder(tmp_path): refused(lambda: load_adapter(tmp_path, vdm), "not an adapter folder", LAST, error=FileNotFoundError)
 def test_weights_without_settings(folder):
     (folder/LAST).unlink()
     refused(lambda: load_adapter(folder, vdm), LAST, "missing", error=FileNotFoundError)
@@ -210,7 +210,7 @@ def test_full_method_resumes(tmp_path):
 # While training
 def test_loss_that_is_not_finite(tmp_path):
     def blow_up(event): event.trainer.optimizer.param_groups[0]["lr"] = 1e30
-    e = refused(lambda: finetune(pairs, out=tmp_path/"run", callbacks=[blow_up], **quick | dict(steps=6)), "step ", "lower lr", CHECKPOINT, error=FloatingPointError)
+    e = refused(lambda: finetune(pairs, out=tmp_path/"run", callbacks=[blow_up], **quick | dict(steps=6)), "step ", "lower lr", "another out", CHECKPOINT, error=FloatingPointError)
     assert all(v.isfinite().all() for v in e.adapter.state.values())
     assert all(v.isfinite().all() for v in load_file(tmp_path/"run"/CHECKPOINT).values())
     assert not any(p.requires_grad for p in vdm.transformer.parameters()) and not hasattr(vdm.transformer, "peft_config")
