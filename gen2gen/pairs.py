@@ -338,18 +338,20 @@ def load_images(
 @patch
 def save(self:Pairs,
     path, # folder to make; must not exist yet
-)->Path: # that folder. `FileExistsError` if it exists; `ValueError` if a pair's name cannot be a file name
+)->Path: # that folder. `FileExistsError` if it exists, `OSError` if it cannot be written; `ValueError` if a pair's name cannot be a file name
     "Write input/*.png and target/*.png, atomically."
     path = Path(path)
     if path.exists(): raise FileExistsError(f"{path} exists already; choose another folder or remove it")
     if bad := [o for o in self.names if not o or o != Path(o).name or "\\" in o or o.startswith(".")]:
         raise ValueError(f"the pair's name {bad[0]!r} cannot be a file name; rename it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
-        for side, pics in (("input", self.inputs), ("target", self.targets)):
-            (folder := Path(tmp)/"whole"/side).mkdir(parents=True)
-            for name, pic in zip(self.names, pics): Image.fromarray(pic).save(folder/f"{name}.png")
-        os.rename(Path(tmp)/"whole", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
+            for side, pics in (("input", self.inputs), ("target", self.targets)):
+                (folder := Path(tmp)/"whole"/side).mkdir(parents=True)
+                for name, pic in zip(self.names, pics): Image.fromarray(pic).save(folder/f"{name}.png")
+            os.rename(Path(tmp)/"whole", path)
+    except OSError as e: raise OSError(f"{path} cannot be written ({e.strerror or e}): choose another folder or make room") from e
     return path
 
 # %% ../nbs/00_pairs.ipynb #03a6bd80

@@ -241,5 +241,5 @@ def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
         if len(calls) == 3: raise OSError(errno.ENOSPC, "No space left on device")
         return whole(self, path)
     monkeypatch.setattr(Image.Image, "save", save)
-    refused(lambda: Pairs(x, x).save(tmp_path/"t"), "No space left", error=OSError)
+    refused(lambda: Pairs(x, x).save(tmp_path/"t"), str(tmp_path/"t"), "No space left", error=OSError)
     assert not list(tmp_path.iterdir())
