@@ -82,14 +82,12 @@ $(VENV)/.dev: $(config)
 	$(call install,.[dev])
 	@touch $@ "$(VENV)/.run"
 
-# The pip that Debian 12 ships cannot solve pinned packages with extras.
 define install
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
   { echo 'gen2gen needs Python 3.10 or newer as "$(PYTHON)". Name another one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 1; }
 @$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
   { echo 'This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv' >&2; exit 1; }
 $(PYTHON) -m venv "$(VENV)"
-$(enter) python -m pip install --disable-pip-version-check --no-compile -q --upgrade 'pip>=25'
 $(enter) python -m pip install --disable-pip-version-check --no-compile -q -c pins.txt -e '$(1)'
 endef
 
