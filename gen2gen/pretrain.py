@@ -118,7 +118,7 @@ def pretraining_step(
 # %% ../nbs/31_pretrain.ipynb #02c41516
 def pretrain(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
-    steps: int=3700, # length of the run
+    steps: int=3500, # length of the run
     lr: float=8e-3, adam_lr: float=2e-3, # peak learning rates of Muon and AdamW
     seed: int=0, # of weights and clips
     kinds=None, # names of the kinds of clip; None: all

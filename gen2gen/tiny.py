@@ -151,7 +151,7 @@ def native_dtype(
 
 class Tiny(VDM):
     "The embedded VDM: `WanTransformer3DModel` on pixels, predicting the clean video"
-    name, cache_latents, default_frames, default_steps = 'tiny', False, 3, 4
+    name, cache_latents, default_frames, default_steps = 'tiny', False, 3, 2
     lora_targets = r'blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))'
 
     def __init__(self,

@@ -180,7 +180,7 @@ def unfinished(tmp_path):
 
 def go_on(out, **changes): return finetune(pairs, out=out, resume=True, **quick | changes)
 def test_unfinished_run_is_not_overwritten(unfinished): refused(lambda: finetune(pairs, out=unfinished, **quick), CHECKPOINT, "resume=True", error=FileExistsError)
-def test_other_settings(unfinished): refused(lambda: go_on(unfinished, seed=1, rank=3), "seed: 42 then, 1 now", "rank: 8 then, 3 now")
+def test_other_settings(unfinished): refused(lambda: go_on(unfinished, seed=1, rank=3), "seed: 42 then, 1 now", "rank: 16 then, 3 now")
 def test_other_pairs(unfinished): refused(lambda: finetune(Pairs(x, x), out=unfinished, resume=True, **quick), "pairs: ")
 def test_truncated_checkpoint(unfinished):
     (unfinished/CHECKPOINT).write_bytes((unfinished/CHECKPOINT).read_bytes()[:-1])
