@@ -246,7 +246,7 @@ class Tracker(GeneralTracker):
 def test_tracker():
     finetune(pairs, heldout=pairs, eval_every=2, tracker=(t := Tracker()), **quick)
     config, first, last = t.told
-    assert config["lr"] == .001 and first[0] == 1 and "psnr" not in first[1] and {"loss", "lr", "psnr"} == last[1].keys()
+    assert config["lr"] == .003 and first[0] == 1 and "psnr" not in first[1] and {"loss", "lr", "psnr"} == last[1].keys()
 
 def test_global_random_state_is_left_alone():
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 "The notebooks in a real JupyterLab, used as a person would: run all cells, move a slider."
 import json, os, re, secrets, shutil, signal, socket, subprocess, sys, time, urllib.request
+from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from conftest import ROOT
@@ -46,7 +47,7 @@ def lab(tmp_path_factory):
         while not answers(f'http://127.0.0.1:{port}/api?token={token}'):
             assert server.poll() is None and time.time() < deadline, (tmp/'log').read_text()[-3000:]
             time.sleep(.3)
-        yield tmp/'work', lambda path: f'http://127.0.0.1:{port}/lab/tree/{path}?token={token}'
+        yield tmp/'work', lambda path: f'http://127.0.0.1:{port}/lab/workspaces/{Path(path).stem}/tree/{path}?token={token}'  # else an earlier notebook is opened again beside it
     finally:
         server.terminate()
         try: server.wait(15)

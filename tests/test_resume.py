@@ -19,6 +19,7 @@ processes.set_forkserver_preload(["gen2gen.finetune", "skimage.data", "pytest"])
 def train(out, trap=None):
     "One process's work. The pairs are augmented, scored and checkpointed all along, so that a kill can hit anything."
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit a SIGINT that is ignored
     if trap: trap()
     x = photos(["chelsea", "coffee", "rocket"], size=16, crops=2)
     pairs = Pairs(x, 255-x)
