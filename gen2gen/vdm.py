@@ -105,7 +105,7 @@ def load_vdm(
 def _family(path):
     "The registered family a diffusers folder belongs to"
     kind = json.loads((Path(path)/'config.json').read_text(encoding='utf-8'))
-    if kind.get('_class_name') == 'WanTransformer3DModel' and kind.get('in_channels') == 12: return 'tiny'
+    if kind.get('_class_name') == 'WanTransformer3DModel' and kind.get('out_channels') == 12: return 'tiny'
     raise ValueError(f'{path} holds a {kind.get("_class_name", "model of no stated class")}, which no registered VDM family loads; known: {", ".join(VDMS)}')
 
 # %% ../nbs/10_vdm.ipynb #405fd3bf
