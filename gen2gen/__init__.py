@@ -15,6 +15,7 @@ _FACE = {name: module for module, names in {
     "adapter": "Adapter Predictions load_adapter",
     "finetune": "finetune",
     "evaluate": "score",
+    "tasks": "TASKS Task task",
 }.items() for name in names.split()}
 __all__ = list(_FACE)
 
