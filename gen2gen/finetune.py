@@ -36,7 +36,7 @@ def default_settings(
     method:str='lora', # "lora" or "full"
 )->dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"
-    return dict(steps=100, batch_size=8, lr=3e-3 if method == 'lora' else 5e-4, rank=16)
+    return dict(steps=100, batch_size=8, lr=1e-2 if method == 'lora' else 5e-4, rank=16)
 
 # %% ../nbs/21_finetune.ipynb #d426f0dc
 def pairs_hash(

@@ -118,6 +118,7 @@ def pretrain(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
     steps: int=3500, # length of the run
     lr: float=8e-3, adam_lr: float=2e-3, # peak learning rates of Muon and AdamW
+    decay: float=.5, # see `lr_factor`
     seed: int=0, # of weights and clips
     batch=pretraining_batch, # function of step and seed
     init=None, # folder of weights to start from, or a short name; None: random weights
@@ -136,7 +137,7 @@ def pretrain(
     step = load_state(out/'state.safetensors', transformer, opts)
     while step < steps:
         start = time.perf_counter()
-        values = pretraining_step(vdm, opts, batch(step, seed), lr_factor(step, steps))
+        values = pretraining_step(vdm, opts, batch(step, seed), lr_factor(step, steps, decay=decay))
         step += 1
         log_line(out/'log.jsonl', step, *values, time.perf_counter()-start)
         if step in snapshots: export_weights(transformer, out/f'step-{step}', step, seed)

@@ -163,6 +163,7 @@ def native_dtype(
 class Tiny(VDM):
     "The embedded VDM: `WanTransformer3DModel` on pixels, predicting the clean video"
     name, cache_latents, default_frames, default_steps = 'tiny', False, 3, 2
+    noise = 2.5  # mean of logit(sigma) in fine-tuning, higher than in pretraining
     lora_targets = r'blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))'
 
     def __init__(self,
@@ -204,7 +205,7 @@ def loss(self:Tiny,
 ) -> torch.Tensor: # (n,)
     "The flow-matching loss of one random noise level and one noise draw a sample"
     n = len(latents)
-    sigma = sample_sigma(n, generator).to(self.device)
+    sigma = sample_sigma(n, generator, self.noise).to(self.device)
     eps = torch.randn(latents.shape, generator=generator).to(self.device)
     s = sigma.view(n, 1, 1, 1, 1)
     x_hat = self.predict_clean((1-s)*latents+s*eps, sigma, condition)
