@@ -7,9 +7,9 @@ __all__ = ['TASK_PHOTOS', 'TASKS', 'RAMP', 'JOINTS', 'JOINT_COLOURS', 'LIMBS', '
            'photo_pictures', 'materials', 'Task', 'define', 'hflip', 'task', 'vflip', 'rot90', 'shift', 'zoom',
            'jigsaw', 'terrain', 'colorize', 'invert', 'permute', 'deblur', 'inpaint', 'edges', 'outline', 'layered',
            'as_mask', 'mask', 'depth', 'mask2image', 'image2mask', 'pose_picture', 'read_joints', 'figure', 'pose',
-           'pose_pck', 'pixel_art', 'cubism', 'ukiyo_e', 'starry_night']
+           'pose_pck', 'pixel_art', 'cubism', 'ukiyo_e', 'starry_night', 'measure', 'measured']
 
-# %% ../nbs/32_tasks.ipynb #41da1952
+# %% ../nbs/32_tasks.ipynb #f8d3ba80
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Callable
 import difflib, math
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from scipy import ndimage
@@ -478,3 +479,33 @@ def starry_night(x, rng):
     light = (light-light.min())/(np.ptp(light)+1e-6)
     night = np.stack([np.interp(light, np.linspace(0, 1, len(NIGHT)), NIGHT[:, c]) for c in range(3)], -1)
     return x, (.75*night+.25*y).clip(0, 255).astype(np.uint8)
+
+# %% ../nbs/32_tasks.ipynb #e67bd9a4
+def measure(
+    t, # `Task`, or its name
+    path, # a .csv file, see `save_results`
+    pool, # `Pairs` to draw training sets from
+    test, # `Pairs` that no training set holds
+    ns=None, # sizes of the training sets; None: the task's own
+    seeds=(0, 1, 2), # of the choice and of the training
+    methods=("lora", "copy", "random", "scratch"), # names in `METHODS` of `evaluate`
+    note="", # where the pictures come from, for the file
+    **budget, # of `finetune`
+)->Path: # the file
+    "Learn a task with every method, and write the scores"
+    from gen2gen.evaluate import evaluate, save_results
+    from gen2gen.vdm import load_vdm
+    t = task(t)
+    ns, budget = (t.n,) if ns is None else ns, dict(transition=t.transition) | budget
+    df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name, **budget)
+    return save_results(df, path, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test), size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
+
+def measured(
+    *paths, # .csv files of `measure`
+): # a table, a row for each task, n and method; or a sentence for what was not run
+    "Scores with their intervals"
+    from gen2gen.evaluate import curves, load_results
+    there = [o for o in paths if Path(o).exists()]
+    if not there: return f"not run: {', '.join(map(str, paths))}"
+    table = pd.concat([curves(load_results(o)) for o in there])
+    return table.set_index(["task", "n", "method"])[["metric", "mean", "low", "high", "images", "seeds"]].round(3)
