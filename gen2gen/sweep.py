@@ -180,7 +180,7 @@ def _keep(out, name, told):
     else: failed.unlink(missing_ok=True)
     return told["status"]
 
-# %% ../nbs/35_sweep.ipynb #3a75090d
+# %% ../nbs/35_sweep.ipynb #08064eae
 def _drive(crew, workers, jobs, names, keep):
     "Give the named jobs to at most so many workers; `keep(name, outcome)` gets each outcome."
     queue, busy, idle, deaths, ready, every = deque(names), {}, [], Counter(), set(), []
@@ -193,7 +193,7 @@ def _drive(crew, workers, jobs, names, keep):
             for worker, told in crew.wait([w for w, _ in busy.values()], 1.):
                 if told["status"] == "ready": ready.add(id(worker)); continue
                 _, name = busy.pop(id(worker))
-                if told["status"] == "setup": raise RuntimeError(f"a worker could not be set up: {told['reason']}\n{told['traceback']}")
+                if told["status"] == "setup": raise ValueError(f"a worker could not be set up: {told['reason']}") from RuntimeError(told["traceback"])
                 if told["status"] != "died": idle.append(worker); keep(name, told); continue
                 if isinstance(crew, Processes) and id(worker) not in ready: raise RuntimeError(f"a worker died while it started: {told['reason']}")
                 deaths[name] += 1

@@ -36,7 +36,7 @@ def test_a_job_that_fails_or_kills_its_worker_does_not_stop_the_rest(tmp_path):
 
 def test_a_base_that_cannot_be_loaded_stops_the_sweep(tmp_path):
     def setup(): raise OSError("no weights there")
-    with pytest.raises(RuntimeError, match="no weights there"): run(dict(a=("fine",)), tmp_path, setup=setup)
+    with pytest.raises(ValueError, match="no weights there"): run(dict(a=("fine",)), tmp_path, setup=setup)
     assert run(dict(a=("fine",)), tmp_path, resume=True).status.tolist() == ["done"]
 
 DRIVER = textwrap.dedent("""
