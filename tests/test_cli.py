@@ -10,7 +10,7 @@ import gen2gen as g
 from gen2gen.cli import app
 from gen2gen.tiny import random_transformer
 
-COMMANDS = "finetune", "predict", "score", "tasks", "vdms"
+COMMANDS = "finetune", "predict", "score", "tasks", "vdms", "arc", "conceptarc"
 
 def cli(line, **kw): return CliRunner().invoke(app, shlex.split(str(line)), prog_name="gen2gen", **kw)
 
