@@ -169,7 +169,7 @@ class Tiny(VDM):
     def frames(self, n): return int(min(max(n, 2), 9))
     def size(self, h, w): return tuple(int(min(max(round(s/4), 2), 64)*4) for s in (h, w))
     def encode(self, videos): return to_latents(videos).to(self.device)
-    def condition(self, images): return dict(first=self.encode(np.asarray(images)[:, None]))
+    def condition(self, images, n_frames=None): return dict(first=self.encode(np.asarray(images)[:, None]))
 
 # %% ../nbs/11_tiny.ipynb #dc4d432e
 @patch
