@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_text', 'still', 'check_pipeline', 'content_revision', 'hub_folder', 'read_prompt', 'FullSize', 'load_fullsize']
 
-# %% ../nbs/11a_fullsize.ipynb #4ce665d0
+# %% ../nbs/11a_fullsize.ipynb #9e5e68bd
 import hashlib, json, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from .tiny import native_dtype
 from .vdm import VDM, check_videos
 
-# %% ../nbs/11a_fullsize.ipynb #227aec1d
+# %% ../nbs/11a_fullsize.ipynb #5edb9961
 def small_text(
     kind='T5', # "T5" (CogVideoX, LTX) or "UMT5" (Wan)
     width:int=16, # of the embedding
@@ -38,7 +38,7 @@ def small_text(
         torch.manual_seed(seed)
         return dict(tokenizer=tokenizer, text_encoder=getattr(transformers, f'{kind}EncoderModel')(config).eval())
 
-# %% ../nbs/11a_fullsize.ipynb #6e7c19ab
+# %% ../nbs/11a_fullsize.ipynb #69dec2cc
 @contextmanager
 def still():
     "No progress bars and no notes on renamed arguments from diffusers and transformers while the block runs"
@@ -53,7 +53,7 @@ def still():
         for o, was in zip(logs, bars):
             if was: o.enable_progress_bar()
 
-# %% ../nbs/11a_fullsize.ipynb #27ba81a3
+# %% ../nbs/11a_fullsize.ipynb #f73012db
 def _weights(part):
     "The safetensors files of one part of a pipeline, checked to be whole"
     index, found = next(part.glob('*.safetensors.index.json'), None), sorted(part.glob('*.safetensors'))
@@ -86,7 +86,7 @@ def check_pipeline(
             files += _weights(folder/name)
     return index, configs, files
 
-# %% ../nbs/11a_fullsize.ipynb #dadd437a
+# %% ../nbs/11a_fullsize.ipynb #70368e0b
 def content_revision(
     folder, # of a diffusers pipeline
     files, # its safetensors files, from `check_pipeline`
@@ -103,7 +103,7 @@ def content_revision(
                 f.seek(at); h.update(f.read(4096))
     return h.hexdigest()[:12]
 
-# %% ../nbs/11a_fullsize.ipynb #3c7ccf5e
+# %% ../nbs/11a_fullsize.ipynb #c1969d2a
 def hub_folder(
     repo:str, # owner/name
     revision:str=None, # commit, branch or tag; None: main
@@ -126,7 +126,7 @@ def _hub_cache():
     from huggingface_hub.constants import HF_HUB_CACHE
     return HF_HUB_CACHE
 
-# %% ../nbs/11a_fullsize.ipynb #8fbd71f8
+# %% ../nbs/11a_fullsize.ipynb #1b754bdc
 def read_prompt(
     pipeline, # diffusers pipeline class
     folder, # of the pipeline
@@ -147,7 +147,7 @@ def read_prompt(
             free_memory()
     return found
 
-# %% ../nbs/11a_fullsize.ipynb #4b27deda
+# %% ../nbs/11a_fullsize.ipynb #53b54ae6
 class FullSize(VDM):
     "An image-to-video pipeline of diffusers as a VDM"
     family = 'fullsize'     # short name of the family
@@ -180,7 +180,7 @@ class FullSize(VDM):
     @property
     def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt)
 
-# %% ../nbs/11a_fullsize.ipynb #320cf5e9
+# %% ../nbs/11a_fullsize.ipynb #74f0afa7
 @patch
 @contextmanager
 def using(self:FullSize,
@@ -236,7 +236,7 @@ def sample(self:FullSize,
         for t in self.experts.values():
             if self.step_cache is not None: t.disable_cache()
 
-# %% ../nbs/11a_fullsize.ipynb #f0683df7
+# %% ../nbs/11a_fullsize.ipynb #2fa0fcf2
 @patch
 def prepare(self:FullSize,
     checkpointing:bool=False, # recompute blocks in the backward pass
@@ -258,7 +258,7 @@ def prepare(self:FullSize,
             for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**(compile if isinstance(compile, dict) else {}))
     return self
 
-# %% ../nbs/11a_fullsize.ipynb #c6c5028a
+# %% ../nbs/11a_fullsize.ipynb #38716529
 def load_fullsize(
     cls, # the family's class, a `FullSize`
     path, # folder of the pipeline
