@@ -18,7 +18,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
-from .vdm import VDM, check_videos
+from .vdm import VDM, check_videos, normal
 
 # %% ../nbs/11_tiny.ipynb #58d4151a
 def to_latents(
@@ -140,7 +140,7 @@ def sample_sigma(
     mean: float=1.2, std: float=1.4, # of logit(sigma)
 ) -> torch.Tensor: # (n,), in (0, 1)
     "Noise levels to train on: logit-normal, mostly high"
-    return torch.sigmoid(mean+std*torch.randn(n, generator=generator))
+    return torch.sigmoid(mean+std*normal((n,), generator))
 
 # %% ../nbs/11_tiny.ipynb #f816e693
 def velocity_loss(
@@ -165,6 +165,8 @@ class Tiny(VDM):
     name, cache_latents, default_frames, default_steps = 'tiny', False, 3, 2
     noise = 2.5  # mean of logit(sigma) in fine-tuning, higher than in pretraining
     lora_targets = r'blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))'
+    comfy_names = tuple(pair.split('=') for pair in '.attn1.=.self_attn. .attn2.=.cross_attn. .to_q=.q .to_k=.k .to_v=.v .to_out.0=.o '
+                        '.add_k_proj=.k_img .add_v_proj=.v_img .ffn.net.0.proj=.ffn.0 .ffn.net.2=.ffn.2'.split())
 
     def __init__(self,
         transformer: WanTransformer3DModel, # float32 weights; frozen here
@@ -181,9 +183,9 @@ class Tiny(VDM):
     def frames(self, n): return int(min(max(n, 2), 9))
     def size(self, h, w): return tuple(int(min(max(round(s/4), 2), 64)*4) for s in (h, w))
     def encode(self, videos): return to_latents(videos).to(self.device)
-    def condition(self, images): return dict(first=self.encode(np.asarray(images)[:, None]))
+    def condition(self, images, n_frames=None): return dict(first=self.encode(np.asarray(images)[:, None]))
 
-# %% ../nbs/11_tiny.ipynb #dc4d432e
+# %% ../nbs/11_tiny.ipynb #c166ed58
 @patch
 def predict_clean(self:Tiny,
     z: torch.Tensor, # noised latents (n, 12, F, h, w)
@@ -206,7 +208,7 @@ def loss(self:Tiny,
     "The flow-matching loss of one random noise level and one noise draw a sample"
     n = len(latents)
     sigma = sample_sigma(n, generator, self.noise).to(self.device)
-    eps = torch.randn(latents.shape, generator=generator).to(self.device)
+    eps = normal(latents.shape, generator).to(self.device)
     s = sigma.view(n, 1, 1, 1, 1)
     x_hat = self.predict_clean((1-s)*latents+s*eps, sigma, condition)
     return velocity_loss(x_hat, latents, sigma)
