@@ -58,10 +58,10 @@ def optimizers(
 def lr_factor(
     step: int, # counts from 0
     steps: int, # length of the run
-    warmup: int=100, # steps
     decay: float=.5, # share of the run over which the rate falls
 ) -> float: # factor of the learning rate
-    "Warm-up, plateau, linear decline to 2 %"
+    "Warm-up over 100 steps, or a tenth of a shorter run; plateau; linear decline to 2 %"
+    warmup = min(100, max(1, steps//10))
     if step < warmup: return (step+1)/warmup
     return min(1., max(.02, (steps-step)/(decay*steps)))
 
