@@ -117,9 +117,10 @@ def _source(source, size):
     return tuple(source.split(",")) if source not in ("scenes", "photos") else source
 
 def _task(pairs):
-    "The task of that name, None for a folder or a zip"
-    if Path(pairs).exists() or not re.fullmatch(r"\w+", str(pairs)): return None
+    "The task of that name, None for a folder of pairs or a zip"
+    if (Path(pairs)/"input").is_dir() or not re.fullmatch(r"\w+", str(pairs)): return None
     from gen2gen.tasks import TASKS
+    if str(pairs) not in TASKS and Path(pairs).exists(): return None
     if str(pairs) not in TASKS: raise FileNotFoundError(f"{pairs}: no such folder or zip, and no task of that name; gen2gen tasks lists them")
     return TASKS[str(pairs)]
 
@@ -292,7 +293,7 @@ def score(
 def _as_trained(adapter, pairs, shape):
     "The size of a task's pictures is that of the adapter, unless another is asked for"
     from gen2gen.adapter import _described
-    if shape["size"] or pairs.exists(): return shape
+    if shape["size"] or not _task(pairs): return shape
     return shape | dict(size=tuple(_described(adapter)["settings"].get("size", (32, 32))))
 
 def _told(means, n):
