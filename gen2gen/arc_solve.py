@@ -7,7 +7,7 @@ __all__ = ['AUGMENTS', 'DEFAULTS', 'CHOICES', 'MODELS', 'task_layout', 'variable
            'solve_settings', 'read_samples', 'solve', 'attempts', 'task_order', 'solve_all', 'score_run', 'wilson',
            'summarise', 'load_runs', 'score_table', 'breakdown', 'submission']
 
-# %% ../nbs/34_arc_solve.ipynb #30660467
+# %% ../nbs/34_arc_solve.ipynb #74c4c784
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from .evaluate import load_results
 from .finetune import finetune
 from .pairs import Pairs
 from .sweep import load_result, sweep, write_whole
-from .vdm import load_vdm
+from .vdm import VDMS, load_vdm
 
 # %% ../nbs/34_arc_solve.ipynb #e9b5eccd
 AUGMENTS = "none", "symmetries", "colours", "both"
@@ -149,7 +149,7 @@ def attempts(
     elif by != "seeds": raise ValueError(f"attempts are chosen by {' or '.join(CHOICES)}, not {by!r}")
     return [first[key] for key in keys[:k]]
 
-# %% ../nbs/34_arc_solve.ipynb #c44ccd4b
+# %% ../nbs/34_arc_solve.ipynb #4b68b185
 def task_order(
     names, # of tasks
     seed:int=42, # of the order
@@ -171,6 +171,7 @@ def solve_all(
     "Solve many tasks, each in a worker that holds the model; run it again with `resume=True` to go on."
     s = solve_settings(**settings or {})
     if s["augment"] not in AUGMENTS: raise ValueError(f"there is no augmentation {s['augment']!r}; there are {', '.join(AUGMENTS)}")
+    if vdm not in VDMS and not Path(vdm).is_dir(): load_vdm(vdm) # says at once, and before there is a folder, what is wrong with the name
     return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s["seed"]), settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
 
 # %% ../nbs/34_arc_solve.ipynb #0ff934cb

@@ -51,7 +51,8 @@ button[aria-pressed=true]{background:#222;color:#fff}
 figure{margin:0;text-align:center}figcaption{font-size:12px;color:#555}
 canvas{max-width:100%;cursor:zoom-in;image-rendering:pixelated;border:1px solid #999}
 .pair{display:flex;gap:4px;align-items:center;padding:4px;border:1px solid #ddd;border-radius:4px}
-.mark{font-weight:700}.right{color:#17702e}.wrong{color:#b3261e}
+.mark{font-weight:700}.mark.right{color:#17702e}.mark.wrong{color:#b3261e}
+button[aria-pressed=true] .mark.mark.mark{color:#fff}
 #big{position:fixed;inset:0;background:#000c;display:none;align-items:center;justify-content:center;cursor:zoom-out}
 #big.open{display:flex}#big canvas{max-width:92vw;max-height:88vh;border:0}#big button{position:absolute;top:8px;right:8px}
 """

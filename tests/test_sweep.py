@@ -2,12 +2,15 @@
 import json, os, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
 
 from gen2gen.sweep import gather, load_result, sweep
 from test_faults import content, disk, filled, read_only # noqa: F401
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__]) # a worker need not import this file and all that it imports
 
 def work(base, name, payload):
     "Does what its payload says: raises, kills its worker (always, or once), waits, or gives arrays"
@@ -40,14 +43,15 @@ def test_a_base_that_cannot_be_loaded_stops_the_sweep(tmp_path):
     assert run(dict(a=("fine",)), tmp_path, resume=True).status.tolist() == ["done"]
 
 DRIVER = textwrap.dedent("""
-    import sys; sys.path.insert(0, sys.argv[2])
-    from test_sweep import run
+    import sys, time
+    from gen2gen.sweep import sweep
+    def work(base, name, seconds): time.sleep(seconds); return dict(name=name)
     if __name__ == "__main__":
         print("go", flush=True)
-        run({f"j{i}": ("wait", .3) for i in range(6)}, sys.argv[1], workers=2, resume=True)
+        sweep({f"j{i}": .3 for i in range(6)}, work, sys.argv[1], workers=2, resume=True, progress=False)
 """)
 
-def start(out, code=DRIVER): return subprocess.Popen([sys.executable, "-c", code, out, Path(__file__).parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start(out, code=DRIVER): return subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 def children(pid): return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -116,7 +120,6 @@ def test_out_below_a_file(tmp_path):
 def test_ray(tmp_path):
     "The same code over Ray, with a job that fails and two that kill their actor"
     pytest.importorskip("ray", reason="needs Ray: pip install gen2gen[cluster]")
-    import cloudpickle; cloudpickle.register_pickle_by_value(sys.modules[__name__])
     jobs = {"bad": ("raise", "no luck"), "a": ("fine",), "killer": ("die",), "once": ("die once", str(tmp_path/"flag"))}
     df = run(jobs, tmp_path/"s", setup=lambda: "loaded", ray="local").set_index("job")
     assert df.status.to_dict() == dict(bad="failed", a="done", killer="failed", once="done")
