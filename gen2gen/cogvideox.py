@@ -280,7 +280,7 @@ def sample(self:CogVideoX,
     finally:
         if self.step_cache is not None: self.transformer.disable_cache()
 
-# %% ../nbs/13_cogvideox.ipynb #251295c4
+# %% ../nbs/13_cogvideox.ipynb #14e665e1
 def load_cogvideox(
     path, # folder of the pipeline
     pretrained:bool=True, # False: random weights, the control
@@ -294,7 +294,10 @@ def load_cogvideox(
     "Load a CogVideoX image-to-video pipeline"
     if draws < 1: raise ValueError(f'draws={draws}: at least one noised copy of an image is needed')
     vdm = load_fullsize(CogVideoX, path, pretrained, device, dtype, seed, **options)
-    vdm.draws, vdm.image_dropout, vdm.image_scale = draws, image_dropout, vdm.image_scale if image_scale is None else image_scale
+    vdm.draws, vdm.image_dropout = draws, image_dropout
+    if image_scale not in (None, vdm.image_scale):
+        # an adapter of one scale is wrong at another, so it is another model to `load_adapter`
+        vdm.image_scale, vdm.revision = image_scale, f'image_scale={image_scale:g}+{vdm.revision}'
     return vdm
 
 # %% ../nbs/13_cogvideox.ipynb #dbec8b0a
