@@ -291,13 +291,14 @@ def _described(folder):
 def _home(vdm, wanted, folder):
     "The VDM an adapter was trained on: the given one, checked, or loaded by name"
     name, revision = wanted['name'], wanted['revision']
-    how = {k: wanted[k] for k in ('prompt',) if k in wanted}
+    how = {k: v for k, v in wanted.items() if k not in ('name', 'revision', 'dtype')}
     if vdm is None: vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how) if revision.startswith('random-') else load_vdm(name, **how)
     vdm = load_vdm(vdm)
     if vdm.name != name: raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
     if vdm.revision != revision:
         raise ValueError(f'{folder} was trained on revision {revision} of {name!r}, and this is revision {vdm.revision}: load the weights it was trained on, or train it again')
-    if how and vdm.fingerprint['prompt'] != how['prompt']: raise ValueError(f'{folder} was trained with the prompt {how["prompt"]!r}: load the model with prompt={how["prompt"]!r}')
+    if other := [k for k, v in how.items() if vdm.fingerprint.get(k) != v]:
+        raise ValueError(f'{folder} was trained with {other[0]}={how[other[0]]!r}, and this model has {other[0]}={vdm.fingerprint.get(other[0])!r}: load the model with that')
     return vdm
 
 # %% ../nbs/20_adapter.ipynb #3647b73b

@@ -316,17 +316,25 @@ def tasks(
     for name, t in TASKS.items(): typer.echo(f"{name:13} {t.about}; n = {t.n}, {t.metric}, {'seen' if t.seen else 'unseen'} in pretraining")
 
 # %% ../nbs/90_cli.ipynb #70da7b13
-@command("gen2gen vdms", "gen2gen vdms --json")
+@command("gen2gen vdms", "gen2gen vdms --presets", "gen2gen vdms --json")
 def vdms(
     *,
+    presets:bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes some seconds
     json:bool=False, # print JSON
 ):
     "List the video diffusion models, their licence and the memory they need."
     from dataclasses import asdict
     from gen2gen.vdm import VDMS
-    if json: typer.echo(dumps({k: asdict(v) for k, v in VDMS.items()}))
+    needs = {}
+    if presets:
+        from gen2gen.memory import memory_table
+        needs = {k: {f"{gb} GB": n and dict(gb=round(n.total/1e9, 1), options=list(n.options)) for gb, n in row.items()} for k, row in memory_table().items()}
+    if json: typer.echo(dumps({k: asdict(v) | (dict(estimate=needs[k]) if k in needs else {}) for k, v in VDMS.items()}))
     else:
-        for name, v in VDMS.items(): typer.echo(f"{name}\n  {v.about}\n  licence {v.licence}; weights {v.weights}; fine-tuning needs {v.memory}")
+        for name, v in VDMS.items():
+            typer.echo(f"{name}\n  {v.about}\n  licence {v.licence}; weights {v.weights}; fine-tuning needs {v.memory}")
+            for card, n in needs.get(name, {}).items():
+                typer.echo(f"    {card} card: " + (f"about {n['gb']:.0f} GB, estimated" + (f", with {', '.join(n['options'])}" if n["options"] else "") if n else "does not fit"))
 
 # %% ../nbs/90_cli.ipynb #838f36e4
 def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, retry, vdm, random_weights, quiet, json, settings):

@@ -235,7 +235,7 @@ def loss(self:CogVideoX,
     with self.autocast(): v_hat = self.velocity(x_t, t, first)
     return (v_hat-v).square().mean((1, 2, 3, 4))
 
-# %% ../nbs/13_cogvideox.ipynb #5e60e7e5
+# %% ../nbs/13_cogvideox.ipynb #ed4f5625
 @patch
 def start(self:CogVideoX,
     images, # uint8 (n, H, W, 3)
@@ -259,11 +259,11 @@ def denoise(self:CogVideoX,
     "From noise to the latent of a video, the pad dropped"
     scheduler, z = CogVideoXDDIMScheduler.from_config(self.scheduler.config), noise
     scheduler.set_timesteps(steps, self.device)
-    for t in scheduler.timesteps:
-        z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
+    with self.transformer.cache_context('cond'):
+        for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
     return z[:, :, (self.transformer.config.patch_size_t or 1)-1:]
 
-# %% ../nbs/13_cogvideox.ipynb #e29724fb
+# %% ../nbs/13_cogvideox.ipynb #3c174448
 @patch
 @torch.no_grad()
 def sample(self:CogVideoX,
@@ -275,9 +275,12 @@ def sample(self:CogVideoX,
     "Generate a video for each input image"
     images, n_frames = np.asarray(images), n_frames or self.default_frames
     check_videos(self, n_frames, *images.shape[1:3])
-    return self.decode(self.denoise(*self.start(images, n_frames, generator), steps or self.default_steps))
+    if self.step_cache is not None: self.transformer.enable_cache(self.step_cache)
+    try: return self.decode(self.denoise(*self.start(images, n_frames, generator), steps or self.default_steps))
+    finally:
+        if self.step_cache is not None: self.transformer.disable_cache()
 
-# %% ../nbs/13_cogvideox.ipynb #251295c4
+# %% ../nbs/13_cogvideox.ipynb #14e665e1
 def load_cogvideox(
     path, # folder of the pipeline
     pretrained:bool=True, # False: random weights, the control
@@ -291,7 +294,10 @@ def load_cogvideox(
     "Load a CogVideoX image-to-video pipeline"
     if draws < 1: raise ValueError(f'draws={draws}: at least one noised copy of an image is needed')
     vdm = load_fullsize(CogVideoX, path, pretrained, device, dtype, seed, **options)
-    vdm.draws, vdm.image_dropout, vdm.image_scale = draws, image_dropout, vdm.image_scale if image_scale is None else image_scale
+    vdm.draws, vdm.image_dropout = draws, image_dropout
+    if image_scale not in (None, vdm.image_scale):
+        # an adapter of one scale is wrong at another, so it is another model to `load_adapter`
+        vdm.image_scale, vdm.revision = image_scale, f'image_scale={image_scale:g}+{vdm.revision}'
     return vdm
 
 # %% ../nbs/13_cogvideox.ipynb #dbec8b0a

@@ -16,7 +16,7 @@ from skimage.filters import threshold_otsu
 from .pairs import Pairs
 
 # %% ../nbs/19_controls.ipynb #bef3360f
-UNET = dict(lr=1e-3, steps=200, batch_size=8)  # chosen on development tasks
+UNET = dict(lr=1e-3, steps=300, batch_size=8)  # chosen on development tasks
 
 def random_unet(
     seed:int=0, # of the weights

@@ -74,7 +74,8 @@ def run_settings(
     if (preset := given.pop('preset', None)) not in (None, 'paper'): raise ValueError(f"preset={preset!r} is not known; use 'paper', or leave it out")
     if preset and not vdm.paper: raise ValueError(f"the papers state no settings for {vdm.name}: leave out preset='paper'")
     s = default_settings(len(train), given['method'], vdm) | PLAIN | (vdm.paper if preset else {}) | given
-    _at_least(1, steps=s['steps'], batch_size=s['batch_size'], rank=s['rank'])
+    if preset: s |= dict(preset=preset, ours=sorted({'steps', 'warmup', 'transition', 'alpha', 'n_frames', *PLAIN}-vdm.paper.keys()-given.keys()))
+    _at_least(1, steps=s['steps'], batch_size=s['batch_size'], rank=s['rank'], accumulation=s.get('accumulation', 1))
     _at_least(0, lr=s['lr'], seed=s['seed'], warmup=s.get('warmup', 0))
     get_transition(s['transition']), get_metric(s['metric'])
     s = dict(warmup=s['steps']//10, eval_every=max(1, s['steps']//8), alpha=s['rank'], n_frames=vdm.default_frames, augment=None) | s

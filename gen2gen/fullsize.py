@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_text', 'still', 'check_pipeline', 'content_revision', 'hub_folder', 'read_prompt', 'FullSize', 'load_fullsize']
 
-# %% ../nbs/11a_fullsize.ipynb #9e5e68bd
+# %% ../nbs/11a_fullsize.ipynb #25b35d3f
 import hashlib, json, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from .tiny import native_dtype
 from .vdm import VDM, check_videos
 
-# %% ../nbs/11a_fullsize.ipynb #5edb9961
+# %% ../nbs/11a_fullsize.ipynb #e3c5a00c
 def small_text(
     kind='T5', # "T5" (CogVideoX, LTX) or "UMT5" (Wan)
     width:int=16, # of the embedding
@@ -38,22 +38,24 @@ def small_text(
         torch.manual_seed(seed)
         return dict(tokenizer=tokenizer, text_encoder=getattr(transformers, f'{kind}EncoderModel')(config).eval())
 
-# %% ../nbs/11a_fullsize.ipynb #69dec2cc
+# %% ../nbs/11a_fullsize.ipynb #9a533919
 @contextmanager
 def still():
     "No progress bars and no notes on renamed arguments from diffusers and transformers while the block runs"
     logs = [o.utils.logging for o in (diffusers, transformers)]
     bars = [o.is_progress_bar_enabled() for o in logs]
-    for o in logs: o.disable_progress_bar()
+    levels = [o.get_verbosity() for o in logs]
+    for o in logs: o.disable_progress_bar(); o.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)
             yield
     finally:
-        for o, was in zip(logs, bars):
+        for o, was, level in zip(logs, bars, levels):
+            o.set_verbosity(level)
             if was: o.enable_progress_bar()
 
-# %% ../nbs/11a_fullsize.ipynb #f73012db
+# %% ../nbs/11a_fullsize.ipynb #63ea5c65
 def _weights(part):
     "The safetensors files of one part of a pipeline, checked to be whole"
     index, found = next(part.glob('*.safetensors.index.json'), None), sorted(part.glob('*.safetensors'))
@@ -86,7 +88,7 @@ def check_pipeline(
             files += _weights(folder/name)
     return index, configs, files
 
-# %% ../nbs/11a_fullsize.ipynb #70368e0b
+# %% ../nbs/11a_fullsize.ipynb #a0f6dcee
 def content_revision(
     folder, # of a diffusers pipeline
     files, # its safetensors files, from `check_pipeline`
@@ -103,7 +105,7 @@ def content_revision(
                 f.seek(at); h.update(f.read(4096))
     return h.hexdigest()[:12]
 
-# %% ../nbs/11a_fullsize.ipynb #c1969d2a
+# %% ../nbs/11a_fullsize.ipynb #78fcdb4d
 def hub_folder(
     repo:str, # owner/name
     revision:str=None, # commit, branch or tag; None: main
@@ -126,7 +128,7 @@ def _hub_cache():
     from huggingface_hub.constants import HF_HUB_CACHE
     return HF_HUB_CACHE
 
-# %% ../nbs/11a_fullsize.ipynb #1b754bdc
+# %% ../nbs/11a_fullsize.ipynb #14747e51
 def read_prompt(
     pipeline, # diffusers pipeline class
     folder, # of the pipeline
@@ -147,7 +149,7 @@ def read_prompt(
             free_memory()
     return found
 
-# %% ../nbs/11a_fullsize.ipynb #53b54ae6
+# %% ../nbs/11a_fullsize.ipynb #7b8aa110
 class FullSize(VDM):
     "An image-to-video pipeline of diffusers as a VDM"
     family = 'fullsize'     # short name of the family
@@ -166,7 +168,7 @@ class FullSize(VDM):
         self.pipe, self.transformer, self.vae, self.scheduler = pipe, pipe.transformer, pipe.vae, pipe.scheduler
         self.name, self.revision, self.prompt = name or self.family, revision, prompt
         self.device, self.dtype, self.offload, self.step_cache = torch.device(device), dtype or native_dtype(device), False, None
-        self.text = [o.to(self.device) if torch.is_tensor(o) else o for o in text]
+        self.text = [o.detach().to(self.device) if torch.is_tensor(o) else o for o in text]
         for part in filter(None, (self.vae, getattr(pipe, 'image_encoder', None), *self.experts.values())):
             part.requires_grad_(False).eval().to(self.device)
 
@@ -180,7 +182,7 @@ class FullSize(VDM):
     @property
     def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt)
 
-# %% ../nbs/11a_fullsize.ipynb #74f0afa7
+# %% ../nbs/11a_fullsize.ipynb #c82e28c9
 @patch
 @contextmanager
 def using(self:FullSize,
@@ -217,6 +219,16 @@ def decode(self:FullSize,
     return ((pixels/2+.5).clamp(0, 1)*255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
 
 @patch
+def start(self:FullSize,
+    images, # uint8 (n, H, W, 3)
+    n_frames:int, # F
+    generator=None, # torch generator on the CPU, or a list with one for each image
+)->tuple: # noise (n, C, F', h, w), condition
+    "What sampling starts from; a family whose pipeline draws more than noise, in another order, says so here"
+    noise = randn_tensor(self.latent_shape(len(images), n_frames, *images.shape[1:3]), generator, torch.device('cpu')).to(self.device)
+    return noise, self.condition(images, n_frames)
+
+@patch
 @torch.no_grad()
 def sample(self:FullSize,
     images, # uint8 (n, H, W, 3)
@@ -227,8 +239,7 @@ def sample(self:FullSize,
     "Generate a video for each input image; classifier-free guidance is off, as there is one prompt"
     images, steps, n_frames = np.asarray(images), steps or self.default_steps, n_frames or self.default_frames
     check_videos(self, n_frames, *images.shape[1:3])
-    noise = randn_tensor(self.latent_shape(len(images), n_frames, *images.shape[1:3]), generator, torch.device('cpu')).to(self.device)
-    condition = self.condition(images, n_frames)
+    noise, condition = self.start(images, n_frames, generator)
     for t in self.experts.values():
         if self.step_cache is not None: t.enable_cache(self.step_cache)
     try: return self.decode(self.denoise(noise, condition, steps))
@@ -236,7 +247,7 @@ def sample(self:FullSize,
         for t in self.experts.values():
             if self.step_cache is not None: t.disable_cache()
 
-# %% ../nbs/11a_fullsize.ipynb #2fa0fcf2
+# %% ../nbs/11a_fullsize.ipynb #165e6631
 @patch
 def prepare(self:FullSize,
     checkpointing:bool=False, # recompute blocks in the backward pass
@@ -258,7 +269,7 @@ def prepare(self:FullSize,
             for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**(compile if isinstance(compile, dict) else {}))
     return self
 
-# %% ../nbs/11a_fullsize.ipynb #38716529
+# %% ../nbs/11a_fullsize.ipynb #1288dbf2
 def load_fullsize(
     cls, # the family's class, a `FullSize`
     path, # folder of the pipeline

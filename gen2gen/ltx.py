@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRANSFORMER', 'VAE', 'CONFIGS', 'small_pipeline', 'average_blocks', 'LTX', 'load_ltx', 'meta_inputs']
 
-# %% ../nbs/14_ltx.ipynb #619986f8
+# %% ../nbs/14_ltx.ipynb #c5b8a7f3
 import inspect
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from diffusers.pipelines.ltx.pipeline_ltx_image2video import calculate_shift
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
-from .cogvideox import posterior
+from .cogvideox import CogVideoX, posterior
 from .fullsize import FullSize, load_fullsize, small_text
-from .vdm import check_videos, normal
+from .vdm import normal
 
 # %% ../nbs/14_ltx.ipynb #10c1ac8b
 TRANSFORMER, VAE = LTXVideoTransformer3DModel, AutoencoderKLLTXVideo
@@ -74,7 +74,7 @@ def average_blocks(
     dec.conv_out.conv.weight[:, :6, 1, 1, 1] = eye.T*big/2
     return vae
 
-# %% ../nbs/14_ltx.ipynb #a1ea39b4
+# %% ../nbs/14_ltx.ipynb #a9cfc444
 class LTX(FullSize):
     "LTX-Video, 2B and 13B"
     family, pipeline, lora_mixin = 'ltx', LTXImageToVideoPipeline, 'LTXVideoLoraLoaderMixin'
@@ -84,6 +84,7 @@ class LTX(FullSize):
     defaults = dict(lr=2e-4, rank=64, batch_size=4, steps=300)
     fps = inspect.signature(LTXImageToVideoPipeline.__call__).parameters['frame_rate'].default
     decode_timestep, decode_noise = .05, .025  # of a VAE that is told a timestep
+    sample = CogVideoX.sample  # `start`, `denoise`, `decode`
 
     def __init__(self, pipe, *args, **kwargs):
         super().__init__(pipe, *args, **kwargs)
@@ -176,7 +177,7 @@ def loss(self:LTX,
     with self.autocast(): v_hat = self.velocity((1-s)*x+s*eps, 1000*sigma, first)
     return (v_hat-(eps-x))[:, :, 1:].square().mean((1, 2, 3, 4))
 
-# %% ../nbs/14_ltx.ipynb #1a4d5932
+# %% ../nbs/14_ltx.ipynb #8b35bbcc
 @patch
 def start(self:LTX,
     images, # uint8 (n, H, W, 3)
@@ -201,25 +202,12 @@ def denoise(self:LTX,
     if steps < 2 and c.shift_terminal: raise ValueError(f'steps={steps}: the noise levels of {self.name} are stretched to end at {c.shift_terminal}, which takes at least 2 steps')
     mu = calculate_shift(z[0, 0].numel(), c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1/steps, steps), mu=mu, device=self.device)
-    for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
+    with self.transformer.cache_context('cond'):
+        for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
     z = self.pipe._denormalize_latents(torch.cat([condition['first'], z[:, :, 1:]], 2), self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor)
     return (1-self.decode_noise)*z+self.decode_noise*condition['decoder'] if 'decoder' in condition else z
 
-# %% ../nbs/14_ltx.ipynb #84a57688
-@patch
-@torch.no_grad()
-def sample(self:LTX,
-    images, # uint8 (n, H, W, 3)
-    generator=None, # torch generator on the CPU, or a list with one for each image
-    steps:int=None, # of the scheduler; None: `default_steps`
-    n_frames:int=None, # F; None: `default_frames`
-)->np.ndarray: # uint8 (n, F, H, W, 3)
-    "Generate a video for each input image"
-    images, n_frames = np.asarray(images), n_frames or self.default_frames
-    check_videos(self, n_frames, *images.shape[1:3])
-    return self.decode(self.denoise(*self.start(images, n_frames, generator), steps or self.default_steps))
-
-# %% ../nbs/14_ltx.ipynb #6e48ee4f
+# %% ../nbs/14_ltx.ipynb #689be91d
 def load_ltx(
     path, # folder of the pipeline
     pretrained:bool=True, # False: random weights, the control
@@ -231,10 +219,12 @@ def load_ltx(
     "Load an LTX-Video pipeline"
     if fps is not None and not fps > 0: raise ValueError(f'fps={fps!r} must be above 0')
     vdm = load_fullsize(LTX, path, pretrained, device, dtype, seed, **options)
-    if fps is not None: vdm.fps = fps
+    if fps not in (None, vdm.fps):
+        # an adapter of one frame rate is wrong at another, so it is another model to `load_adapter`
+        vdm.fps, vdm.revision = fps, f'fps={fps:g}+{vdm.revision}'
     return vdm
 
-# %% ../nbs/14_ltx.ipynb #7d966457
+# %% ../nbs/14_ltx.ipynb #22e66c21
 def meta_inputs(
     config:dict, # of `CONFIGS`
     n_frames:int, h:int, w:int, # F, pixels

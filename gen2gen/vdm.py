@@ -119,7 +119,7 @@ for name, module, hub, licence, about in (
     ('cogvideox-5b-i2v', 'cogvideox', 'THUDM/CogVideoX-5b-I2V', 'CogVideoX licence', 'the first CogVideoX; 49 frames of 480×720 only'),
     ('ltx-2b', 'ltx', 'Lightricks/LTX-Video', 'LTX-Video open weights licence', 'the fewest tokens a video'),
     ('ltx-13b', 'ltx', 'Lightricks/LTX-Video-0.9.7-dev', 'LTX-Video open weights licence', 'the LTX of the paper'),
-): register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'see the estimate', about, hub)
+): register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'what gen2gen vdms --presets estimates', about, hub)
 
 # %% ../nbs/10_vdm.ipynb #8bf3a3d0
 def load_vdm(
@@ -141,9 +141,9 @@ def load_vdm(
         loader, folder = known.loader, None
     elif path.is_dir(): loader, folder = _loader(path), path
     elif known or str(name).count('/') == 1 and not path.is_absolute():
-        full = importlib.import_module('gen2gen.fullsize')
-        if known: options = full.fitted(str(name), device, options)
-        folder = full.hub_folder(known.hub if known else str(name), revision, download)
+        # what does not fit is refused before anything is looked for
+        if known: options = importlib.import_module('gen2gen.memory').fitted(str(name), device, options)
+        folder = importlib.import_module('gen2gen.fullsize').hub_folder(known.hub if known else str(name), revision, download)
         loader = _loader(folder)
     else: raise ValueError(f'unknown VDM {str(name)!r}: known names are {", ".join(VDMS)}; or give a folder in the diffusers layout, or an id on the hub')
     module, function = loader.split(':')

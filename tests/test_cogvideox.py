@@ -2,7 +2,7 @@
 import json
 import numpy as np
 import pytest, torch
-from diffusers import CogVideoXImageToVideoPipeline
+from diffusers import CogVideoXImageToVideoPipeline, FirstBlockCacheConfig
 from PIL import Image
 from gen2gen.adapter import Adapter, import_lora, load_adapter, lora_config, lora_on, lora_state
 from gen2gen.cogvideox import CogVideoX, image_channels, load_cogvideox, pad_front, posterior, small_pipeline
@@ -13,6 +13,13 @@ from gen2gen.vdm import check_videos, load_vdm
 
 seeded = lambda s: torch.Generator().manual_seed(s)
 SIZE = 32
+
+@pytest.fixture(scope='module', autouse=True)
+def cache(tmp_path_factory):
+    "Latents are cached where nobody else looks"
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('GEN2GEN_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
@@ -155,6 +162,12 @@ def test_adapter_in_the_pipeline(vdm, folders, images, tmp_path):
     again = load_adapter(tmp_path, vdm)
     with again.active(): assert np.abs(our_frames(vdm, images, seeded(1))-ours).max() == 0
 
+def test_adapter_of_another_scale(folders, tmp_path):
+    vdm, other = (load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32, image_scale=o) for o in (None, .7))
+    randomised(other, 2, 2.).save(tmp_path)
+    assert load_adapter(tmp_path, other).settings['vdm']['image_scale'] == .7
+    with pytest.raises(ValueError, match='image_scale=0.7'): load_adapter(tmp_path, vdm)
+
 def test_comfy_round_trip(folders, images, tmp_path):
     vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
     adapter = randomised(vdm, 4, 1.)
@@ -167,6 +180,18 @@ def test_same_seed_same_adapter(folders, images):
     vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
     a, b = (finetune(Pairs(images[:1], images[1:]), vdm=vdm, n_frames=9, steps=2, batch_size=2, rank=2, progress=False) for _ in range(2))
     assert all(torch.equal(a.state[k], b.state[k]) for k in a.state) and a.settings['losses'] == b.settings['losses']
+
+def test_step_cache(folders, images):
+    "A cache that never reuses a block changes nothing, one that always does changes the frames, and neither stays on"
+    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
+    frames = lambda: vdm.sample(images[:1], seeded(0), steps=4, n_frames=9)
+    plain = frames()
+    vdm.step_cache = FirstBlockCacheConfig(threshold=-1.)
+    assert (frames() == plain).all()
+    vdm.step_cache = FirstBlockCacheConfig(threshold=1e9)
+    assert (frames() != plain).any() and not vdm.transformer.is_cache_enabled
+    vdm.step_cache = None
+    assert (frames() == plain).all()
 
 def test_bfloat16(folders, images):
     "A bfloat16 base with float32 LoRA weights trains and samples"

@@ -1,7 +1,8 @@
 "LTX-Video against diffusers' own pipeline, on small random models with both kinds of VAE: conditioning, loss, frames, adapters."
+import json
 import numpy as np
 import pytest, torch
-from diffusers import AutoencoderKLLTXVideo, LTXImageToVideoPipeline
+from diffusers import AutoencoderKLLTXVideo, FirstBlockCacheConfig, LTXImageToVideoPipeline
 from PIL import Image
 from gen2gen.adapter import Adapter, import_lora, load_adapter, lora_config, lora_on, lora_state
 from gen2gen.cogvideox import posterior
@@ -13,6 +14,13 @@ from gen2gen.vdm import check_videos, load_vdm
 
 seeded = lambda s: torch.Generator().manual_seed(s)
 SIZE = 32
+
+@pytest.fixture(scope='module', autouse=True)
+def cache(tmp_path_factory):
+    "Latents are cached where nobody else looks"
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('GEN2GEN_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
@@ -84,13 +92,15 @@ def test_frames_are_the_pipelines(vdm, images, alike):
 def test_longer_clips_are_the_pipelines(vdm, images):
     assert np.abs(our_frames(vdm, images[:1], seeded(3), 2, 17)-pipe_frames(vdm.pipe, vdm, images[:1], seeded(3), 2, 17)).max() < 1e-4
 
-def test_frame_rate_is_a_position(folders, images):
+def test_frame_rate_is_a_position(folders, images, tmp_path):
     "24 frames a second give the pipeline's frames at 24, and not those at 25; training sees the same"
     vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32, fps=24)
     usual = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
     ours = our_frames(vdm, images[:1], seeded(1))
     assert np.abs(ours-pipe_frames(vdm.pipe, vdm, images[:1], seeded(1))).max() < 1e-4 < np.abs(ours-our_frames(usual, images[:1], seeded(1))).max()
     seen, _ = calls(vdm, lambda: vdm.loss(vdm.encode(video(images, 9)), vdm.condition(images[:1]), seeded(0)))
+    randomised(vdm, 2, 2.).save(tmp_path)
+    with pytest.raises(ValueError, match='fps=24'): load_adapter(tmp_path, usual)
     assert seen[0][0]['rope_interpolation_scale'] == (8/24, 8, 8) and vdm.fingerprint['fps'] == 24 != usual.fingerprint['fps']
 
 def test_loss_is_the_published_one(vdm, images):
@@ -174,6 +184,18 @@ def test_comfy_round_trip(vdm, folders, images, tmp_path):
     pipe.load_lora_weights(str(file))
     assert np.abs(ours-pipe_frames(pipe, vdm, images[:1], seeded(1))).max() < 1e-4
 
+def test_step_cache(folders, images):
+    "A cache that never reuses a block changes nothing, one that always does changes the frames, and neither stays on"
+    vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
+    frames = lambda: vdm.sample(images[:1], seeded(0), steps=4, n_frames=9)
+    plain = frames()
+    vdm.step_cache = FirstBlockCacheConfig(threshold=-1.)
+    assert (frames() == plain).all()
+    vdm.step_cache = FirstBlockCacheConfig(threshold=1e9)
+    assert (frames() != plain).any() and not vdm.transformer.is_cache_enabled
+    vdm.step_cache = None
+    assert (frames() == plain).all()
+
 def test_bfloat16(folders, images):
     "A bfloat16 base with float32 LoRA weights trains and samples"
     vdm = load_ltx(folders['0.9.1'], device='cpu', dtype=torch.bfloat16)
@@ -181,6 +203,19 @@ def test_bfloat16(folders, images):
     adapter = finetune(Pairs(images[:1], images[1:]), vdm=vdm, n_frames=9, steps=2, batch_size=2, rank=2, progress=False)
     assert all(v.dtype == torch.float32 for v in adapter.state.values()) and np.isfinite(adapter.settings['losses']).all()
     assert adapter.predict(images[:1], steps=2).videos.shape == (1, 9, SIZE, SIZE, 3)
+
+def test_folders_of_other_pipelines(folders, images, tmp_path):
+    "LTX is published in folders of the text-to-video pipeline and of the one with conditions; both serve"
+    usual = load_vdm(folders['0.9.1'], device='cpu', dtype=torch.float32)
+    for kind in ('LTXPipeline', 'LTXConditionPipeline'):
+        copy = tmp_path/kind
+        copy.mkdir()
+        for o in folders['0.9.1'].iterdir():
+            if o.is_dir(): (copy/o.name).symlink_to(o)
+        index = json.loads((folders['0.9.1']/'model_index.json').read_text())
+        (copy/'model_index.json').write_text(json.dumps(index | dict(_class_name=kind)))
+        vdm = load_vdm(copy, device='cpu', dtype=torch.float32)
+        assert vdm.revision == usual.revision and (vdm.sample(images[:1], seeded(0), 2, 9) == usual.sample(images[:1], seeded(0), 2, 9)).all()
 
 def test_paper_settings(vdm):
     "Table 5 of the second paper: 2B and 13B differ in batch and accumulation"

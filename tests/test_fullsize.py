@@ -1,0 +1,193 @@
+"What is refused before or while a full-size pipeline is loaded, the options that save memory, adapters taking turns, and the memory estimate."
+import json, shutil
+import numpy as np
+import pytest
+import torch
+
+from gen2gen import memory
+from gen2gen.adapter import Adapter, load_adapter, lora_config, lora_on, lora_state
+from gen2gen.finetune import finetune
+from gen2gen.fullsize import hub_folder, still
+from gen2gen.pairs import Pairs
+from gen2gen.vdm import VDMS, load_vdm
+from gen2gen.wan import small_wan
+
+CPU = dict(device="cpu", dtype=torch.float32)
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fullsize")/"small"
+    with still(): small_wan("moe").save_pretrained(path, max_shard_size="40KB")
+    return path
+
+@pytest.fixture
+def copy(folder, tmp_path): return shutil.copytree(folder, tmp_path/"copy")
+
+@pytest.fixture(scope="module")
+def vdm(folder): return load_vdm(folder, **CPU)
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch): monkeypatch.setenv("GEN2GEN_CACHE", str(tmp_path/"cache"))
+
+def pictures(n=1): return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+
+# a folder that is not whole
+def test_sharded_folder_loads(folder, vdm): assert len(list((folder/"transformer").glob("*.safetensors"))) > 1 and len(vdm.experts) == 2
+
+def test_missing_shard(copy):
+    shard = sorted((copy/"transformer_2").glob("*.safetensors"))[-1]
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{shard.name} is missing, though .*index.json names it"): load_vdm(copy, **CPU)
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b"<html>not found</html>", lambda b: b+b"0"], ids=["cut", "empty", "html", "long"])
+def test_corrupt_shard(copy, damage):
+    shard = sorted((copy/"transformer").glob("*.safetensors"))[0]
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(ValueError, match=f"{shard.name} is not a whole safetensors file"): load_vdm(copy, **CPU)
+
+def test_pickle(copy):
+    for f in (copy/"vae").glob("*.safetensors"): f.rename(f.with_suffix(".bin"))
+    with pytest.raises(ValueError, match="a pickle; gen2gen reads safetensors only"): load_vdm(copy, **CPU)
+
+@pytest.mark.parametrize("part", ["text_encoder", "vae", "transformer"])
+def test_missing_part(copy, part):
+    shutil.rmtree(copy/part)
+    with pytest.raises(FileNotFoundError, match=f"{part} is missing, though model_index.json names it"): load_vdm(copy, **CPU)
+
+def test_damaged_index(copy):
+    (copy/"model_index.json").write_text("{")
+    with pytest.raises(ValueError, match="model_index.json is damaged"): load_vdm(copy, **CPU)
+
+def test_unknown_pipeline(copy):
+    (copy/"model_index.json").write_text(json.dumps(dict(_class_name="FluxPipeline")))
+    with pytest.raises(ValueError, match="holds a FluxPipeline, which no registered VDM family loads"): load_vdm(copy, **CPU)
+
+def test_text_to_video(tmp_path):
+    with still(): small_wan("moe", in_channels=4).save_pretrained(tmp_path/"t2v")
+    with pytest.raises(ValueError, match="text-to-video model. Take an image-to-video one: wan2.2-ti2v-5b"): load_vdm(tmp_path/"t2v", **CPU)
+
+# what a model cannot do
+def test_illegal_frames_and_size(vdm):
+    pairs = Pairs(pictures(), pictures())
+    with pytest.raises(ValueError, match="cannot make videos of 7 frames; the nearest it can is 5|nearest it can is 9"): finetune(pairs, vdm, n_frames=7, progress=False)
+    with pytest.raises(ValueError, match=r"nearest it can is 48×32: load the pairs with size=\(48, 32\)"): vdm.sample(np.zeros((1, 40, 32, 3), np.uint8))
+
+def test_no_cuda(folder):
+    if torch.cuda.is_available(): pytest.skip("there is CUDA here")
+    with pytest.raises(ValueError, match="device 'cuda' cannot be used here"): load_vdm(folder, device="cuda")
+
+def test_loss_that_is_not_finite(vdm, tmp_path):
+    "The run stops, says where, and keeps the weights of before"
+    def spoil(event): vdm.transformer.proj_out.weight.data[0] = float("nan")
+    kept = vdm.transformer.proj_out.weight.detach().clone()
+    try:
+        with pytest.raises(FloatingPointError, match="step 2: the loss is nan") as e:
+            finetune(Pairs(pictures(), pictures()), vdm, n_frames=5, steps=3, batch_size=4, rank=2, callbacks=[spoil], progress=False)
+    finally: vdm.transformer.proj_out.weight.data.copy_(kept)
+    assert all(v.isfinite().all() for v in e.value.adapter.state.values())
+
+def test_tiny_takes_no_options():
+    with pytest.raises(ValueError, match="tiny takes no prompt"): load_vdm("tiny", prompt="a")
+
+# the hub
+@pytest.fixture
+def hub(folder, tmp_path):
+    shutil.copytree(folder, tmp_path/"hub/models--owner--small/snapshots"/("a"*40))
+    (tmp_path/"hub/models--owner--small/refs").mkdir()
+    (tmp_path/"hub/models--owner--small/refs/main").write_text("a"*40)
+    return tmp_path/"hub"
+
+def test_cached_model_is_used_without_network(hub, monkeypatch):
+    import huggingface_hub.constants
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert hub_folder("owner/small", cache_dir=hub).name == hub_folder("owner/small", download=True, cache_dir=hub).name == "a"*40
+
+def test_absent_revision(hub):
+    with pytest.raises(FileNotFoundError, match="owner/small@v2 is not in the local cache; the cache has the revisions a{40}"): hub_folder("owner/small", "v2", cache_dir=hub)
+
+def test_no_network(hub, monkeypatch):
+    import huggingface_hub.constants
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="owner/other could not be fetched .*no network"): hub_folder("owner/other", download=True, cache_dir=hub)
+    with pytest.raises(FileNotFoundError, match="not in the local cache: load_vdm"): load_vdm("owner/other")
+
+# options
+def test_checkpointing_and_compile_change_nothing(folder):
+    x = pictures(2)
+    def gradient(**options):
+        vdm = load_vdm(folder, **CPU, **options)
+        latents, cond = vdm.encode(np.stack([x]*5, 1)), vdm.condition(x, 5)
+        with lora_on(vdm, lora_config(vdm, 2)):
+            vdm.loss(latents, cond, torch.Generator().manual_seed(0)).mean().backward()
+            return {k: p.grad.clone() for k, p in vdm.transformer.named_parameters() if p.grad is not None}
+    plain = gradient()
+    assert any(g.abs().max() > 0 for g in plain.values())
+    for options in (dict(checkpointing=True), dict(compile=dict(backend="eager"))):
+        for k, g in gradient(**options).items(): assert torch.allclose(g, plain[k.replace("._orig_mod", "")], rtol=1e-4, atol=1e-7), (options, k)
+
+def test_fp8_trains(folder):
+    vdm = load_vdm(folder, **CPU, fp8=True)
+    assert any(p.dtype == torch.float8_e4m3fn for p in vdm.transformer.parameters())
+    adapter = finetune(Pairs(pictures(), pictures()), vdm, n_frames=5, steps=2, batch_size=2, rank=2, progress=False)
+    assert all(v.isfinite().all() and v.dtype == torch.float32 for v in adapter.state.values()) and np.isfinite(adapter.settings["losses"]).all()
+
+def test_offload_changes_nothing(folder, vdm):
+    x, seed = pictures(), lambda: torch.Generator().manual_seed(0)
+    other = load_vdm(folder, **CPU, offload=True)
+    assert np.array_equal(vdm.sample(x, seed(), steps=2, n_frames=5), other.sample(x, seed(), steps=2, n_frames=5))
+
+def test_float32_lora_on_a_bfloat16_base(folder):
+    vdm = load_vdm(folder, device="cpu", dtype=torch.bfloat16)
+    adapter = finetune(Pairs(pictures(), pictures()), vdm, n_frames=5, steps=2, batch_size=2, rank=2, progress=False)
+    assert {v.dtype for v in adapter.state.values()} == {torch.float32} and vdm.transformer.proj_out.weight.dtype == torch.bfloat16
+    assert adapter.predict(pictures(), steps=2, progress=False).images.shape == (1, 32, 32, 3)
+
+# adapters
+def random_adapter(vdm, seed):
+    config = lora_config(vdm, 2)
+    with lora_on(vdm, config) as name: state = lora_state(vdm, name)
+    g = torch.Generator().manual_seed(seed)
+    return Adapter(vdm, {k: torch.randn(v.shape, generator=g)*.3 for k, v in state.items()}, dict(n_frames=5), config)
+
+def test_adapters_take_turns(vdm):
+    "Over one loaded base, in any order, with the same pictures; the base stays as it was"
+    base = {k: v.clone() for k, v in vdm.transformer.state_dict().items()}
+    adapters = [random_adapter(vdm, s) for s in range(3)]
+    answer = lambda a: a.predict(pictures(), steps=2, progress=False).images
+    first = [answer(a) for a in adapters]
+    assert not np.array_equal(first[0], first[1])
+    for i in (2, 0, 1, 0): assert np.array_equal(answer(adapters[i]), first[i])
+    after = vdm.transformer.state_dict()
+    assert base.keys() == after.keys() and all(torch.equal(base[k], after[k]) for k in base)
+
+def test_adapter_of_two_experts_on_disk(vdm, tmp_path, folder):
+    a = random_adapter(vdm, 0)
+    a.save(tmp_path/"a")
+    assert np.array_equal(load_adapter(tmp_path/"a", vdm).predict(pictures(), steps=2, progress=False).images, a.predict(pictures(), steps=2, progress=False).images)
+    with pytest.raises(ValueError, match="was trained with prompt=''"): load_adapter(tmp_path/"a", load_vdm(folder, **CPU, prompt="a cat"))
+    second = tmp_path/"a/pytorch_lora_weights_2.safetensors"
+    second.write_bytes((tmp_path/"a/pytorch_lora_weights.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="_2.safetensors is not the file that"): load_adapter(tmp_path/"a", vdm)
+
+def test_random_control(folder):
+    a, b = (load_vdm(folder, **CPU, pretrained=False, seed=s) for s in (0, 1))
+    assert a.revision == "random-0" and not torch.equal(a.transformer.proj_out.weight, b.transformer.proj_out.weight)
+    assert torch.equal(a.vae.decoder.conv_out.weight, b.vae.decoder.conv_out.weight)
+
+# memory
+def test_too_little_memory_is_told_before_the_cache_is_asked(monkeypatch):
+    monkeypatch.setattr("gen2gen.fullsize.hub_folder", lambda *a: pytest.fail("the hub was asked"))
+    with pytest.raises(ValueError, match="wan2.2-i2v-a14b, .* do not fit in 24 GB; the nearest that does: "): load_vdm("wan2.2-i2v-a14b", preset=24)
+    with pytest.raises(ValueError, match="there are 24, 40, 80"): load_vdm("wan2.2-ti2v-5b", preset=16)
+    monkeypatch.setattr(memory, "device_gb", lambda d: 6.)
+    with pytest.raises(ValueError, match="do not fit in 6 GB; no full-size model does: use tiny"): load_vdm("wan2.2-ti2v-5b", device="cpu")
+
+def test_published_sizes():
+    "The weights that the names promise"
+    for name, billions in {"wan2.2-ti2v-5b": 5., "wan2.1-i2v-14b": 16.4, "wan2.2-i2v-a14b": 28.6}.items():
+        assert abs(memory.estimate(name).weights/2e9-billions) < .3, name
+
+@pytest.mark.parametrize("name", [k for k, v in VDMS.items() if v.hub])
+def test_every_model_has_an_estimate(name):
+    plain, less = memory.estimate(name), memory.estimate(name, options=("checkpointing", "offload", "fp8"))
+    assert plain.total > less.total > 2e9 and plain.activations > 3*less.activations > 0
