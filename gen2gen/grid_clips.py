@@ -65,10 +65,12 @@ def board(
         if not (apart and near.any()): g[y:y+m.shape[0], x:x+m.shape[1]][m] = rng.choice(colours)
     return g
 
-# %% ../nbs/36_grid_clips.ipynb #25b7c4b0
+# %% ../nbs/36_grid_clips.ipynb #009d4977
 CHANGES = {}
-def change(f):
-    "Register a change: (rng, h, w) → board before, board after"
+def change(
+    f, # (rng, h, w) → board before, board after
+):
+    "Register a change under its name."
     CHANGES[f.__name__] = f
     return f
 
