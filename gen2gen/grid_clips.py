@@ -67,8 +67,10 @@ def board(
 
 # %% ../nbs/36_grid_clips.ipynb #25b7c4b0
 CHANGES = {}
-def change(f):
-    "Register a change: (rng, h, w) → board before, board after"
+def change(
+    f, # (rng, h, w) → board before, board after
+):
+    "Register a change under its name."
     CHANGES[f.__name__] = f
     return f
 

@@ -39,7 +39,7 @@ def problem(
     return dict(name=puzzle.name, concept=puzzle.concept, test=test, demos=[[packed(a), packed(b)] for a, b in puzzle.demos], input=packed(puzzle.inputs[test]),
                 truth=packed(truth), reading=reading, tries=tries)
 
-# %% ../nbs/37_navigator.ipynb #53302f06
+# %% ../nbs/37_navigator.ipynb #c9d7f610
 _STYLE = """
 body{font:14px/1.4 system-ui,sans-serif;margin:0;padding:8px;background:#fff;color:#222}
 header,.row,nav{display:flex;flex-wrap:wrap;gap:8px;align-items:center}
