@@ -182,7 +182,8 @@ def export_weights(
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     millions = sum(p.numel() for p in transformer.parameters())/1e6
     with tempfile.TemporaryDirectory(dir=folder) as tmp:
-        transformer.save_config(tmp)
+        config = {k: v for k, v in json.loads(transformer.to_json_string()).items() if k != '_name_or_path'}
+        Path(tmp, 'config.json').write_text(json.dumps(config, indent=2)+'\n', encoding='utf-8')
         Path(tmp, 'README.md').write_text(CARD.format(millions=millions, steps=steps, seed=seed), encoding='utf-8')
         for name in ('config.json', 'README.md'): Path(tmp, name).replace(folder/name)
     atomic_save({n: p.detach().bfloat16() for n, p in transformer.named_parameters()}, folder/WEIGHTS, dict(format='pt'))

@@ -682,7 +682,9 @@ def flock(n, size, w, g):
     return torch.stack(out, 1)
 
 # %% ../nbs/30_scenes.ipynb #2b03366d
-def either_side(n, size, w, g, ground):
+def either_side(n, size, w, g,
+    ground, # True: the ground changes; False: the sprites
+):
     "Stills of which an effect of light or focus changes one side: the ground, or the sprites"
     x, m = stills(n, size, g, layers=True); v = hold(x, w.shape[1])
     names = [k for k, (_, family) in EFFECTS.items() if family in ('light', 'focus')]
