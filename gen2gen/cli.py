@@ -157,10 +157,10 @@ def finetune(
     heldout:str|None=None, # pairs to choose the best step by: a folder or .zip, a task, or a share of PAIRS such as 0.2
     transition:str|None=None, # convex, quadratic, square_root, discrete or tiles; default: discrete, or the task's own
     frames:int|None=None, # frames of a transition; default: the VDM's own
-    steps:int|None=None, # training steps; default: 80
-    batch_size:int|None=None, # pairs a step; default: 4, or n if that is less
-    lr:float|None=None, # peak learning rate; default: 0.001
-    rank:int|None=None, # of the LoRA; default: 8
+    steps:int|None=None, # training steps; default: 100
+    batch_size:int|None=None, # pairs a step; default: 8
+    lr:float|None=None, # peak learning rate; default: 0.01
+    rank:int|None=None, # of the LoRA; default: 64
     seed:int=42, # of everything random
     size:str|None=None, # bring pictures to this size: 64, or 48x64 (height×width)
     resize:str|None=None, # how: pad (default), crop or stretch

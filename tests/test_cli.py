@@ -7,6 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import gen2gen as g
+from conftest import ROOT
 from gen2gen.cli import app
 from gen2gen.tiny import random_transformer
 
@@ -210,3 +211,10 @@ def test_a_bug_is_not_hidden(monkeypatch):
 def test_real_process(here):
     r = fresh("finetune", "nowhere", "--out", "x")
     assert (r.returncode, r.stdout) == (2, "") and r.stderr.startswith("gen2gen finetune: nowhere") and r.stderr.count("\n") == 1
+
+def test_help_tells_the_defaults():
+    "What --help says of steps, batch, rate and rank is what finetune takes"
+    from gen2gen.finetune import default_settings
+    source = (ROOT/'gen2gen'/'cli.py').read_text()
+    told = {k: float(re.search(rf'    {k}:\S+=None, # .*default: ([\d.]+)\n', source)[1]) for k in ('steps', 'batch_size', 'lr', 'rank')}
+    assert told == default_settings(10)
