@@ -188,7 +188,7 @@ def test_import_of_another_model(vdms, tmp_path):
 @per_kind
 def test_one_pair_is_memorised(kind, vdms):
     """The last frame of the fine-tuned model, against what the VAE makes of the true transition: the VAE is random and reproduces no picture.
-    The pair is far apart in that VAE, and the model before fine-tuning is far off."""
+    Every weight is trained, since a LoRA on random weights learns little. Copying the input, and the model before, are far off."""
     wide = dict(num_attention_heads=4, attention_head_dim=24, ffn_dim=192)
     source = vdms[kind]
     pipe = small_wan(kind, **wide | (dict(added_kv_proj_dim=96) if kind == "i2v" else {}))
@@ -196,12 +196,12 @@ def test_one_pair_is_memorised(kind, vdms):
     x = pictures(1)
     pair = Pairs(x, 255-x)
     truth = vdm.decode(pair_latents(vdm, pair, "discrete", 5))[:, -1]
-    adapter = finetune(pair, vdm, n_frames=5, steps=STEPS[kind], batch_size=8, lr=1e-2, rank=32, progress=False)
+    adapter = finetune(pair, vdm, n_frames=5, steps=STEPS[kind], batch_size=8, lr=5e-3, method="full", progress=False)
     noise = [torch.Generator().manual_seed(1)]
     before = vdm.sample(x, noise, steps=8, n_frames=5)[:, -1]
     with adapter.active(): after = vdm.sample(x, [torch.Generator().manual_seed(1)], steps=8, n_frames=5)[:, -1]
     copied = vdm.decode(vdm.encode(np.repeat(x[:, None], 5, 1)))[:, -1]
-    assert psnr(before, truth)[0] < 20 and psnr(copied, truth)[0] < 20
-    assert psnr(after, truth)[0] >= 25, (psnr(before, truth), psnr(copied, truth), psnr(after, truth), adapter.settings["losses"][-5:])
+    was, copy, now = (float(psnr(o, truth)[0]) for o in (before, copied, after))
+    assert now >= 25 and now > max(was, copy)+2, (was, copy, now, adapter.settings["losses"][-5:])
 
-STEPS = dict(ti2v=150, i2v=150, moe=150)
+STEPS = dict(ti2v=200, i2v=200, moe=300)
