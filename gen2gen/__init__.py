@@ -15,6 +15,10 @@ _FACE = {name: module for module, names in {
     "adapter": "Adapter Predictions load_adapter",
     "finetune": "finetune",
     "evaluate": "score",
+    "tasks": "TASKS Task task",
+    "viewer": "Exhibit exhibits viewer",
+    "widgets": "finetune_live browse_predictions",
+    "sources": "load_source load_hf load_poses load_depth",
 }.items() for name in names.split()}
 __all__ = list(_FACE)
 

@@ -20,6 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .adapter import Predictions
+from .controls import edges, grabcut, otsu, unet
 from .finetune import finetune
 from .metrics import Interval, Metric, bootstrap_ci, get_metric
 from .pairs import Pairs, as_pictures
@@ -73,7 +74,11 @@ METHODS = {
     "lora": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm), seed, "lora", budget),
     "copy": lambda train, test, seed, vdm="tiny", **budget: copy_input(test),
     "random": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "lora", budget),
-    "scratch": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "full", budget)}
+    "scratch": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "full", budget),
+    "unet": lambda train, test, seed, **_: unet(train, test.inputs, seed),
+    "otsu": lambda train, test, seed, **_: otsu(test.inputs),
+    "grabcut": lambda train, test, seed, **_: grabcut(test.inputs),
+    "canny": lambda train, test, seed, **_: edges(test.inputs)}
 
 # %% ../nbs/22_evaluate.ipynb #7608ccc8
 def few(

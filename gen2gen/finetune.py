@@ -30,14 +30,14 @@ from .tiny import weights_file
 from .transitions import get_transition, make_videos
 from .vdm import VDM, Share, atomic_save, check_videos, load_vdm, pair_latents
 
-# %% ../nbs/21_finetune.ipynb #11306e54
+# %% ../nbs/21_finetune.ipynb #e0bbe339
 def default_settings(
     n:int, # training pairs
     method:str='lora', # "lora" or "full"
     vdm=None, # a VDM, whose own `defaults` go before
 )->dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"
-    return dict(steps=100, batch_size=8, lr=3e-3 if method == 'lora' else 5e-4, rank=16) | (vdm.defaults if vdm and method == 'lora' else {})
+    return dict(steps=100, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=64) | (vdm.defaults if vdm and method == 'lora' else {})
 
 # %% ../nbs/21_finetune.ipynb #d426f0dc
 def pairs_hash(

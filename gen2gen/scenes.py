@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['FIELDS', 'PRETRAINING_PHOTOS', 'KINDS', 'EFFECTS', 'LUMA', 'SEEN', 'uniform', 'integers', 'chance', 'coords',
            'noise_field', 'wave_field', 'ramp_field', 'cell_field', 'check_field', 'colours', 'texture', 'shape_mask',
-           'photo_bank', 'photo_crops', 'stills', 'labelled_scenes', 'board', 'paint', 'curves', 'hold', 'per_frame',
+           'photo_bank', 'photo_crops', 'board', 'paint', 'stills', 'labelled_scenes', 'curves', 'hold', 'per_frame',
            'kind', 'effect', 'sample_at', 'affine', 'canvas', 'view', 'pan', 'zoom', 'roll', 'fly', 'turn', 'mirror',
            'mirror_wipe', 'kaleidoscope', 'scroll', 'copies', 'swap_halves', 'inset', 'punch_in', 'shear', 'squeeze',
-           'bulge', 'swirl', 'ripple', 'light', 'gamma', 'tint', 'channel_gain', 'grey', 'sepia_duotone', 'negative',
-           'contrast', 'solarize', 'posterize', 'threshold', 'fade_out', 'spotlight', 'focus', 'mosaic', 'grain',
-           'emboss', 'dissolve', 'wipe', 'bars', 'enter', 'things', 'drift', 'grow', 'spin', 'gravity', 'vanish',
-           'repaint', 'flock', 'limb', 'walker', 'fall', 'recolour', 'spread', 'slide', 'clips', 'is_seen']
+           'bulge', 'swirl', 'ripple', 'jump', 'light', 'gamma', 'tint', 'channel_gain', 'grey', 'sepia_duotone',
+           'negative', 'contrast', 'solarize', 'posterize', 'threshold', 'fade_out', 'spotlight', 'remix', 'tone',
+           'focus', 'mosaic', 'grain', 'emboss', 'convolve', 'dissolve', 'wipe', 'bars', 'enter', 'things', 'drift',
+           'grow', 'spin', 'gravity', 'vanish', 'repaint', 'flock', 'either_side', 'behind', 'subject', 'cutout',
+           'silhouette', 'outline', 'parallax', 'limb', 'walker', 'fall', 'recolour', 'spread', 'slide', 'clips',
+           'is_seen']
 
 # %% ../nbs/30_scenes.ipynb #495b1d33
 import functools, math
@@ -164,15 +166,38 @@ def photo_crops(n, size, g):
     mix = mix/mix.sum(2, True).clamp_min(.3)
     return torch.einsum('nij,njhw->nihw', mix, x).clamp(0, 1)
 
+# %% ../nbs/30_scenes.ipynb #152f4bea
+def board(
+    n, size, g, cell=4, # side of a cell, pixels
+    fill=None, # share of cells that are not ground
+):
+    "Random boards: colour indices (n, c, c), 0 is the ground, and palettes (n, 6, 3)"
+    c = size//cell
+    pal = colours(n, 6, g).clamp(0, 1); pal[:, 0] *= chance(g, n, .5).view(n, 1).float()*.9
+    fill = uniform(g, n, 1, 1, lo=.1, hi=.5) if fill is None else fill
+    ids = integers(g, 1, 6, n, c, c)*(torch.rand(n, c, c, generator=g) < fill)
+    return ids, pal
+
+def paint(
+    ids, # colour indices (n, c, c)
+    pal, # palettes (n, 6, 3)
+    cell=4,
+):
+    "Boards as pictures (n, 3, c·cell, c·cell)"
+    n = len(ids); x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
+    return x.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+
 # %% ../nbs/30_scenes.ipynb #ec444350
 def stills(
     n, size, g, photos=.35, # share of photographs
     sprites=6, # largest number of sprites
+    boards=.08, # share of boards
     layers=False, # also give the mask of the sprites
 ):
     "n still scenes (n, 3, size, size); with `layers`, also the mask of the sprites (n, 1, size, size)"
     x = texture(n, size, g)
     if (m := chance(g, n, photos)).any(): x[m] = photo_crops(int(m.sum()), size, g)
+    if (m := chance(g, n, boards)).any(): x[m] = paint(*board(int(m.sum()), size, g))
     count = integers(g, 0, sprites+1, n)*~chance(g, n, .15)
     fg = torch.zeros(n, 1, size, size)
     for k in range(sprites):
@@ -198,27 +223,6 @@ def labelled_scenes(
     x, mask = stills(n, size, torch.Generator().manual_seed(seed), layers=True)
     as_uint8 = lambda t: (t.permute(0, 2, 3, 1)*255).round().to(torch.uint8).numpy()
     return as_uint8(x), as_uint8((mask > .5).float().expand(-1, 3, -1, -1))
-
-# %% ../nbs/30_scenes.ipynb #152f4bea
-def board(
-    n, size, g, cell=4, # side of a cell, pixels
-    fill=None, # share of cells that are not ground
-):
-    "Random boards: colour indices (n, c, c), 0 is the ground, and palettes (n, 6, 3)"
-    c = size//cell
-    pal = colours(n, 6, g).clamp(0, 1); pal[:, 0] *= chance(g, n, .5).view(n, 1).float()*.9
-    fill = uniform(g, n, 1, 1, lo=.1, hi=.5) if fill is None else fill
-    ids = integers(g, 1, 6, n, c, c)*(torch.rand(n, c, c, generator=g) < fill)
-    return ids, pal
-
-def paint(
-    ids, # colour indices (n, c, c)
-    pal, # palettes (n, 6, 3)
-    cell=4,
-):
-    "Boards as pictures (n, 3, c·cell, c·cell)"
-    n = len(ids); x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
-    return x.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
 
 # %% ../nbs/30_scenes.ipynb #76d9acd2
 def curves(
@@ -430,6 +434,18 @@ def ripple(v, w, g):
     d = a*w[..., None, None]
     return sample_at(v, x+d*ax*torch.sin(k*y*math.pi/2+p), y+d*(1-ax)*torch.sin(k*x*math.pi/2+p))
 
+# %% ../nbs/30_scenes.ipynb #0730d465
+@effect('geometry', 6., False)
+def jump(v, w, g):
+    "Cut or dissolve to the picture turned, scaled, shifted, and sometimes mirrored"
+    n = len(v); far, some = chance(g, n, .25), lambda p: chance(g, n, p).float()
+    th = torch.where(far, uniform(g, n, lo=110, hi=180), uniform(g, n, hi=70)*some(.7))*(2*some(.5)-1)*math.pi/180
+    m = 1-2*some(.35)*~far
+    s, t = torch.exp(uniform(g, n, lo=-.6, hi=.5)*some(.5)), uniform(g, n, 2, lo=-.4, hi=.4)*some(.5).view(n, 1)
+    mode = ('zeros', 'reflection', 'border')[int(integers(g, 0, 3, 1))]
+    c, d, e = s*th.cos(), s*th.sin(), lambda q: q[:, None].expand(w.shape)
+    return v+(affine(v, e(m*c), e(-m*d), e(d), e(c), e(t[:, 0]), e(t[:, 1]), mode=mode)-v)*per_frame(w)
+
 # %% ../nbs/30_scenes.ipynb #6eee2c5a
 @effect('light', 1.)
 def light(v, w, g):
@@ -507,6 +523,22 @@ def spotlight(v, w, g):
     m = ((r-((x-c[:, 0])**2+(y-c[:, 1])**2).sqrt())*4+.5).clamp(0, 1)[:, :, None]
     lo = uniform(g, n, 1, 1, 1, 1, hi=.5); return v*(1-(1-m)*(1-lo)*per_frame(w))
 
+# %% ../nbs/30_scenes.ipynb #67f6c15d
+@effect('light', 2., False)
+def remix(v, w, g):
+    "Each channel takes a share of the two others"
+    a = uniform(g, len(v), 3, 3, lo=-.7, hi=.7)*uniform(g, len(v), 1, 1); i = torch.eye(3); m = i+a*(1-i)
+    m = torch.where(chance(g, len(v), .5).view(-1, 1, 1), m/m.sum(2, True).clamp_min(.5), m)
+    return v+(torch.einsum('nij,nfjhw->nfihw', m, v).clamp(0, 1)-v)*per_frame(w)
+
+@effect('light', 2., False)
+def tone(v, w, g):
+    "A random curve for each channel, or one for all"
+    n, e = len(v), lambda q: q.view(n, 1, -1, 1, 1)
+    a = uniform(g, n, 3, 3, lo=-.4, hi=.4); a = torch.where(chance(g, n, .5).view(n, 1, 1), a, a[:, :, :1])
+    y = v+sum(e(a[:, k])*torch.sin((k+1)*math.pi*v) for k in range(3))
+    return v+(y.clamp(0, 1)-v)*per_frame(w)
+
 # %% ../nbs/30_scenes.ipynb #053f08d0
 @effect('focus', 2.)
 def focus(v, w, g):
@@ -533,6 +565,16 @@ def grain(v, w, g):
 def emboss(v, w, g):
     "A grey relief"
     y = (v*LUMA).sum(2, True); d = torch.roll(y, (1, 1), (3, 4))-y; return v+((.5+d*2).clamp(0, 1).expand_as(v)-v)*per_frame(w)
+
+# %% ../nbs/30_scenes.ipynb #ff1273a5
+@effect('focus', 1.5, False)
+def convolve(v, w, g):
+    "A random 3×3 filter"
+    n, f, _, s, _ = v.shape; k = torch.randn(n, 3, 3, generator=g); k = k-k.mean((1, 2), True)
+    relief = chance(g, n, .4).view(n, 1, 1); k = k*torch.where(relief, .8, .4); k[:, 1, 1] += (~relief).float().flatten()
+    x = F.pad(v.reshape(1, n*f*3, s, s), (1, 1, 1, 1), mode='replicate')
+    y = F.conv2d(x, k.repeat_interleave(f*3, 0)[:, None], groups=n*f*3).view_as(v)+.5*relief[..., None, None]
+    return v+(y.clamp(0, 1)-v)*per_frame(w)
 
 # %% ../nbs/30_scenes.ipynb #9223ddf5
 @kind('cuts', 1.)
@@ -639,6 +681,54 @@ def flock(n, size, w, g):
         out.append(bg+(fg-bg)*((r-d)*size/2+.5).clamp(0, 1))
     return torch.stack(out, 1)
 
+# %% ../nbs/30_scenes.ipynb #2b03366d
+def either_side(n, size, w, g, ground):
+    "Stills of which an effect of light or focus changes one side: the ground, or the sprites"
+    x, m = stills(n, size, g, layers=True); v = hold(x, w.shape[1])
+    names = [k for k, (_, family) in EFFECTS.items() if family in ('light', 'focus')]
+    y = EFFECTS[names[int(integers(g, 0, len(names), 1))]][0](v, w, g)
+    return v+(y-v)*(1-m if ground else m)[:, None]
+
+@kind('layers', 3.)
+def behind(n, size, w, g):
+    "The ground changes its light or focus"
+    return either_side(n, size, w, g, True)
+
+@kind('layers', 2.)
+def subject(n, size, w, g):
+    "The sprites change their light or focus"
+    return either_side(n, size, w, g, False)
+
+# %% ../nbs/30_scenes.ipynb #e4ed40fb
+@kind('layers', 2., False)
+def cutout(n, size, w, g):
+    "The ground is replaced, by a colour or by another still"
+    x, m = stills(n, size, g, layers=True); flat = chance(g, n, .6).view(n, 1, 1, 1)
+    y = torch.where(flat, colours(n, 1, g).clamp(0, 1).view(n, 3, 1, 1), stills(n, size, g, sprites=1))
+    return x[:, None]+((y-x)*(1-m))[:, None]*per_frame(w)
+
+@kind('layers', 1.5, False)
+def silhouette(n, size, w, g):
+    "The sprites take one flat colour"
+    x, m = stills(n, size, g, layers=True); c = colours(n, 1, g).clamp(0, 1).view(n, 3, 1, 1)
+    return x[:, None]+((c-x)*m)[:, None]*per_frame(w)
+
+@kind('layers', 1.5)
+def outline(n, size, w, g):
+    "A line is drawn around the sprites"
+    x, m = stills(n, size, g, layers=True); c = colours(n, 1, g).clamp(0, 1).view(n, 3, 1, 1); r = max(1, size//32)
+    line = F.max_pool2d(m, 2*r+1, 1, r)+F.max_pool2d(-m, 2*r+1, 1, r)
+    return x[:, None]+((c-x)*line.clamp(0, 1))[:, None]*per_frame(w)
+
+@kind('layers', 1.)
+def parallax(n, size, w, g):
+    "The camera moves sideways, and near sprites pass faster"
+    d = uniform(g, n, 2, lo=-.7, hi=.7)
+    def place(k):
+        c, r, a, near = uniform(g, n, 2, lo=-.7, hi=.7), uniform(g, n, lo=.3, hi=.5)*(k+1)/3, uniform(g, n, hi=6.3), (k+1)/3
+        return lambda t: (c+d*near*(t[:, None]-.5), r, a)
+    return things(n, size, w, g, place)
+
 # %% ../nbs/30_scenes.ipynb #fd75f3e9
 def limb(
     p, q, # the other end (n, 2)
@@ -703,11 +793,10 @@ def clips(
     kinds=None, # names to draw from; None: all
     group: int=4, # clips of one kind in a row
     compose: float=.25, # share of moving clips with a second effect over them
-    emphasis: dict=None, # family → factor of the weights of its kinds
 ) -> tuple: # clips (n, F, 3, size, size) in [0, 1], names of their kinds
     "A batch of the pretraining mixture"
     names = list(kinds or KINDS); out, made = [], []
-    p = torch.tensor([KINDS[k][2]*(emphasis or {}).get(KINDS[k][1], 1.) for k in names])
+    p = torch.tensor([KINDS[k][2] for k in names])
     while len(made) < n:
         name = names[int(torch.multinomial(p, 1, generator=g))]; f, family, _, reversible = KINDS[name]; m = min(group, n-len(made))
         w = curves(m, frames, g); v = f(m, size, w, g)
@@ -719,7 +808,7 @@ def clips(
     return torch.cat(out).clamp(0, 1), made
 
 # %% ../nbs/30_scenes.ipynb #b1be3e1a
-SEEN = ('mirror', 'zoom', 'shift', 'negative', 'grey', 'colorize', 'blur', 'deblur', 'tint', 'mosaic', 'posterize')  # tasks that the mixture shows
+SEEN = ('hflip', 'zoom', 'shift', 'invert', 'grey', 'colorize', 'blur', 'deblur', 'tint', 'mosaic', 'posterize', 'outline', 'inpaint')  # tasks that the mixture shows
 
 def is_seen(
     task: str, # name of a task

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'WEIGHTS', 'to_latents', 'from_latents', 'random_transformer', 'rotate', 'attend', 'block_forward',
-           'forward', 'noised_input', 'sample_sigma', 'velocity_loss', 'native_dtype', 'Tiny', 'weights_file',
-           'load_tiny']
+           'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'native_dtype', 'Tiny',
+           'weights_file', 'load_tiny']
 
 # %% ../nbs/11_tiny.ipynb #0d91cd39
 import hashlib, json
@@ -36,7 +36,7 @@ def from_latents(
     return ((v+1)*127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
 
 # %% ../nbs/11_tiny.ipynb #5a01dd48
-CONFIG = dict(patch_size=(1, 2, 2), in_channels=12, out_channels=12, num_layers=6, num_attention_heads=4,
+CONFIG = dict(patch_size=(1, 2, 2), in_channels=28, out_channels=12, num_layers=6, num_attention_heads=4,
               attention_head_dim=64, ffn_dim=1024, text_dim=16, freq_dim=64, cross_attn_norm=False, rope_max_seq_len=64)
 
 def random_transformer(
@@ -93,11 +93,11 @@ def block_forward(
 # %% ../nbs/11_tiny.ipynb #c93b1d6f
 def forward(
     transformer: WanTransformer3DModel, # the network
-    z: torch.Tensor, # latents (n, 12, F, h, w)
+    z: torch.Tensor, # input (n, 28, F, h, w): latents and coordinates
     t: torch.Tensor, # timestep of each frame (n, F), 0 (clean) to 1000 (noise)
     text: torch.Tensor, # (1, 1, text_dim)
     block=block_forward, # the block function, or a compiled one
-) -> torch.Tensor: # the network's output, the shape of z
+) -> torch.Tensor: # the network's output (n, 12, F, h, w)
     "`transformer(z, t, text)` for timesteps that are constant within a frame"
     n, c, frames, h, w = z.shape
     dtype = torch.get_autocast_dtype(z.device.type) if torch.is_autocast_enabled(z.device.type) else z.dtype
@@ -110,6 +110,17 @@ def forward(
     shift, scale = (transformer.scale_shift_table.unsqueeze(0)+temb.unsqueeze(2)).to(x.dtype).unsqueeze(3).unbind(2)
     x = transformer.proj_out(F.layer_norm(x, x.shape[-1:])*(1+scale)+shift)
     return x.view(n, frames, h//2, w//2, 2, 2, -1).permute(0, 6, 1, 2, 4, 3, 5).reshape(n, -1, frames, h, w)
+
+# %% ../nbs/11_tiny.ipynb #30f39719
+def coordinates(
+    h: int, # rows of latent pixels
+    w: int, # columns
+) -> torch.Tensor: # (16, h, w)
+    "Where each latent pixel lies: sin and cos of πkx and πky for k = ¼, ½, 1, 2"
+    x, y = ((torch.arange(n)+.5)/n*2-1 for n in (w, h))
+    k = torch.pi*torch.tensor([.25, .5, 1., 2.])[:, None]
+    x, y = (torch.cat([(k*a).sin(), (k*a).cos()]) for a in (x, y))
+    return torch.cat([x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)])
 
 # %% ../nbs/11_tiny.ipynb #67cf2622
 def noised_input(
@@ -152,6 +163,7 @@ def native_dtype(
 class Tiny(VDM):
     "The embedded VDM: `WanTransformer3DModel` on pixels, predicting the clean video"
     name, cache_latents, default_frames, default_steps = 'tiny', False, 3, 2
+    noise = 2.5  # mean of logit(sigma) in fine-tuning, higher than in pretraining
     lora_targets = r'blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))'
     comfy_names = tuple(pair.split('=') for pair in '.attn1.=.self_attn. .attn2.=.cross_attn. .to_q=.q .to_k=.k .to_v=.v .to_out.0=.o '
                         '.add_k_proj=.k_img .add_v_proj=.v_img .ffn.net.0.proj=.ffn.0 .ffn.net.2=.ffn.2'.split())
@@ -173,7 +185,7 @@ class Tiny(VDM):
     def encode(self, videos): return to_latents(videos).to(self.device)
     def condition(self, images, n_frames=None): return dict(first=self.encode(np.asarray(images)[:, None]))
 
-# %% ../nbs/11_tiny.ipynb #dc4d432e
+# %% ../nbs/11_tiny.ipynb #c166ed58
 @patch
 def predict_clean(self:Tiny,
     z: torch.Tensor, # noised latents (n, 12, F, h, w)
@@ -182,6 +194,8 @@ def predict_clean(self:Tiny,
 ) -> torch.Tensor: # float32, the shape of z
     "The clean latents x̂ that the network sees behind the noise"
     z, t = noised_input(z, sigma, condition)
+    place = coordinates(*z.shape[3:]).to(z).unsqueeze(1).expand(len(z), -1, z.shape[2], -1, -1)
+    z = torch.cat([z, place], 1)
     with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
         return forward(self.transformer, z, t, self.text, self.block).float()
 
@@ -193,7 +207,7 @@ def loss(self:Tiny,
 ) -> torch.Tensor: # (n,)
     "The flow-matching loss of one random noise level and one noise draw a sample"
     n = len(latents)
-    sigma = sample_sigma(n, generator).to(self.device)
+    sigma = sample_sigma(n, generator, self.noise).to(self.device)
     eps = normal(latents.shape, generator).to(self.device)
     s = sigma.view(n, 1, 1, 1, 1)
     x_hat = self.predict_clean((1-s)*latents+s*eps, sigma, condition)

@@ -121,7 +121,7 @@ for name, module, hub, licence, about in (
     ('ltx-13b', 'ltx', 'Lightricks/LTX-Video-0.9.7-dev', 'LTX-Video open weights licence', 'the LTX of the paper'),
 ): register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'what gen2gen vdms --presets estimates', about, hub)
 
-# %% ../nbs/10_vdm.ipynb #916b3b3b
+# %% ../nbs/10_vdm.ipynb #8bf3a3d0
 def load_vdm(
     name='tiny', # short name, folder in the diffusers layout, id on the hub, or a loaded VDM (returned as it is)
     pretrained: bool=True, # False: the same architecture with random weights, the control
@@ -163,7 +163,7 @@ def _loader(path):
     try: about = json.loads(file.read_text(encoding='utf-8')); kind = about['_class_name']
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is damaged ({e!r}): copy or download it again') from e
     if kind in PIPELINES: return f'gen2gen.{PIPELINES[kind]}:load_{PIPELINES[kind]}'
-    if kind == 'WanTransformer3DModel' and about.get('in_channels') == 12: return VDMS['tiny'].loader
+    if kind == 'WanTransformer3DModel' and about.get('out_channels') == 12: return VDMS['tiny'].loader
     raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; known pipelines: {", ".join(PIPELINES)}')
 
 # %% ../nbs/10_vdm.ipynb #405fd3bf

@@ -10,7 +10,7 @@ import gen2gen as g
 from gen2gen.cli import app
 from gen2gen.tiny import random_transformer
 
-COMMANDS = "finetune", "predict", "score", "vdms"
+COMMANDS = "finetune", "predict", "score", "tasks", "vdms", "arc", "conceptarc"
 
 def cli(line, **kw): return CliRunner().invoke(app, shlex.split(str(line)), prog_name="gen2gen", **kw)
 
@@ -153,9 +153,35 @@ def test_vdms():
     assert json.loads(ok("vdms --json").stdout)["tiny"]["licence"] == "Apache-2.0"
     assert "tiny" in ok("vdms").stdout and "licence" in ok("vdms").stdout
 
+# tasks by name
+def test_tasks():
+    told = json.loads(ok("tasks --json").stdout)
+    assert told.keys() == g.TASKS.keys() and told["colorize"] == dict(about=g.TASKS["colorize"].about, metric="psnr", n=10, transition="discrete", split="development", seen=True, kin=["grey"])
+    assert len(ok("tasks").stdout.splitlines()) == len(told)
+
+def test_task_by_name(here):
+    told = json.loads(ok("finetune pose --vdm vdm --n 2 --heldout pose --size 16 --steps 1 --out pose --json --quiet").stdout)
+    assert (told["n"], told["heldout_n"], told["metric"]) == (2, 16, "pck")
+    s = g.load_adapter("pose", "vdm").settings
+    from gen2gen.finetune import pairs_hash
+    made = g.task("pose").pairs(2, 42, 16)
+    assert s["pairs"] in {pairs_hash(made), pairs_hash(made[[1, 0]])}, "the library's pairs, as the library draws them"
+    scores = json.loads(ok("score pose pose --vdm vdm --n 3 --json --quiet").stdout)
+    assert list(scores["adapter"]) == ["pck"] and scores["adapter"]["pck"]["n"] == 3
+
+def test_a_folder_goes_before_a_task(here):
+    g.load_pairs("task")[:2].save(here/"hflip")
+    assert json.loads(ok("finetune hflip --vdm vdm --steps 1 --out hflip-a --json --quiet").stdout)["n"] == 2
+
+def test_a_tasks_pictures(here):
+    "Photographs by name, and a folder of pictures"
+    ok("finetune vflip --vdm vdm --n 1 --source china,coffee --size 16 --steps 1 --out v1 --quiet")
+    ok("finetune vflip --vdm vdm --n 2 --source new --size 16 --steps 1 --out v2 --quiet")
+
 # What is refused
 @pytest.mark.parametrize("line, words", [
-    ("finetune nowhere --out x", ["nowhere"]), ("finetune new --out x", ["no folder input/"]), ("finetune task --out x --vdm huge", ["unknown VDM 'huge'", "tiny"]),
+    ("finetune nowhere --out x", ["nowhere", "no task of that name"]), ("finetune no/where --out x", ["no/where", "no such folder"]), ("finetune vflip --heldout 0.5 --out x", ["--heldout vflip"]),
+    ("finetune vflip --out x --source coins", ["'coins'", "astronaut"]), ("finetune vflip --out x --size 16x24", ["16x24", "square"]), ("finetune new --out x", ["no folder input/"]), ("finetune task --out x --vdm huge", ["unknown VDM 'huge'", "tiny"]),
     ("finetune task --vdm vdm --out x --n 7", ["n=7", "there are 6 pairs"]), ("finetune task --vdm vdm --out x --n 0", ["n=0"]), ("finetune task --vdm vdm --out x --n 5 --heldout 0.5", ["n=5", "there are 3 pairs"]),
     ("finetune task --vdm vdm --out x --heldout 1.5", ["--heldout 1.5", "share"]), ("finetune task --vdm vdm --out x --heldout nowhere", ["nowhere"]),
     ("finetune task --vdm vdm --out x --transition fade", ["'fade'", "convex"]), ("finetune task --vdm vdm --out x --steps 0", ["steps=0"]), ("finetune task --vdm vdm --out x --lr nan", ["lr=nan"]),

@@ -1,4 +1,4 @@
-"The notebooks in a real JupyterLab, used as a person would: run all cells, move a slider."
+"The notebooks in a real JupyterLab, used as a person would: run all cells, move a slider, stop a run, browse answers."
 import json, os, re, secrets, shutil, signal, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 import nbformat, pytest
@@ -115,3 +115,45 @@ def test_transition_explorer(lab, run_all):
     third = changed(second)
     page.locator('.g2g-explore select').first.select_option('discrete')
     assert changed(third) == first, 'a cut still shows the input in its third frame of nine'
+
+LIVE = ["""import numpy as np
+from gen2gen.tasks import task
+from gen2gen.tiny import Tiny, random_transformer
+from gen2gen.viewer import exhibits, viewer
+from gen2gen.widgets import browse_predictions, finetune_live""",
+"""p = task("invert").pairs(4, size=16)
+run = finetune_live(p[:2], Tiny(random_transformer(0, num_layers=1)), p[2:], steps=100_000, eval_every=5, every=.2)
+run""",
+"""from gen2gen.adapter import Predictions
+from gen2gen.transitions import make_videos
+out = Predictions.of(p.inputs, make_videos(p, "convex")[:, None])
+browse_predictions(out, p)""",
+"""viewer(exhibits(out, p, "negative"))"""]
+
+def test_live_run_browser_and_gallery(lab, run_all):
+    "The curve and the sample change while the run goes on; Stop ends it and says what was kept; answers and the gallery go on by a click"
+    nbformat.write(new_notebook(cells=[new_code_cell(o) for o in LIVE], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python'))), lab[0]/'live.ipynb')
+    page = run_all('live.ipynb')
+    assert errors(page) == []
+    source = lambda css: page.locator(css).first.evaluate("""async i => { const b = new Uint8Array(await (await fetch(i.src)).arrayBuffer());
+        return [...b].reduce((h, x) => (31*h+x) >>> 0, 7) }""")
+    page.locator('.g2g-run').wait_for()
+    note = lambda: page.locator('.g2g-note').inner_text()
+    eventually(lambda: 'best psnr' in note(), 60)
+    first = source('img.g2g-curve, .g2g-curve img'), source('img.g2g-sample, .g2g-sample img')
+    eventually(lambda: source('img.g2g-curve, .g2g-curve img') != first[0] and source('img.g2g-sample, .g2g-sample img') != first[1], 60)
+    page.locator('.g2g-run button', has_text='Stop').click()
+    told = eventually(lambda: (now := note()).startswith('stopped') and now, 60)
+    assert 'best held-out psnr' in told and page.locator('.g2g-run button').first.is_disabled()
+
+    answer = 'img.g2g-answer, .g2g-answer img'
+    before, worst = source(answer), page.locator('.g2g-browse select').first.evaluate('s => s.selectedIndex')
+    page.locator('.g2g-browse button[title="next picture"]').click()
+    eventually(lambda: source(answer) != before, 20)
+    assert (worst, page.locator('.g2g-browse select').first.evaluate('s => s.selectedIndex')) == (0, 1)
+
+    page.locator('.g2g-viewer[data-ready] .g2g-place').wait_for()
+    page.locator('.g2g-viewer .g2g-next').click()
+    assert page.locator('.g2g-viewer .g2g-place').inner_text() == '2 of 4'
+    page.locator('.g2g-viewer').press('ArrowRight')
+    assert page.locator('.g2g-viewer .g2g-place').inner_text() == '3 of 4', 'JupyterLab leaves the arrow keys to the gallery'

@@ -5,9 +5,10 @@ import torch
 
 CODE = '''
 import sys, torch
-from gen2gen.pretrain import pretrain
+from functools import partial
+from gen2gen.pretrain import pretrain, pretraining_batch
 torch.set_num_threads(1)
-pretrain(sys.argv[1], steps=8, save_every=1, compile=False, kinds=["mirror", "pan"], num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
+pretrain(sys.argv[1], steps=8, save_every=1, compile=False, batch=partial(pretraining_batch, kinds=["mirror", "pan"]), num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
 '''
 
 def start(out): return subprocess.Popen([sys.executable, '-c', CODE, str(out)], env={**os.environ, 'OMP_NUM_THREADS': '1'})
