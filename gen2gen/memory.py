@@ -7,7 +7,7 @@ __all__ = ['GB', 'TEXT', 'CLIP', 'PRESETS', 'SETS', 'kept_bytes', 'activations',
            'nearest', 'require', 'device_gb', 'fitted', 'memory_table']
 
 # %% ../nbs/15_memory.ipynb #1150e494
-import importlib, os, torch
+import functools, importlib, os, torch
 from dataclasses import dataclass
 from peft import LoraConfig
 from .fullsize import still
@@ -82,16 +82,32 @@ def meta_model(
     return t
 
 # %% ../nbs/15_memory.ipynb #36a258b8
-def _count(t, inputs, checkpointing):
-    "Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA; bytes of activations"
-    lora = sum(p.numel() for k, p in t.named_parameters() if 'lora_' in k)
-    linear = sum(m.weight.numel() for k, m in t.named_modules() if isinstance(m, torch.nn.Linear) and 'lora_' not in k and 'condition_embedder' not in k)
-    return torch.tensor([linear, sum(p.numel() for p in t.parameters())-lora-linear, lora, activations(t, inputs, checkpointing)], dtype=torch.float64)
+def _size(name):
+    "Height and width of the videos, unless they are given: one size for all but a model that knows its own only"
+    t = _family(name)[0].CONFIGS[name]['transformer']
+    return (8*t['sample_height'], 8*t['sample_width']) if t.get('use_learned_positional_embeddings') else (480, 832)
 
+@functools.lru_cache(None)
+def _count(name, n_frames, h, w, rank, batch, checkpointing):
+    "Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA, in the VAE; bytes of activations"
+    module, _ = _family(name)
+    config, found = module.CONFIGS[name], []
+    inputs = module.meta_inputs(config, n_frames, h, w, batch)
+    for layers in (1, 2):
+        t = meta_model(name, rank, layers)
+        lora = sum(p.numel() for k, p in t.named_parameters() if 'lora_' in k)
+        linear = sum(m.weight.numel() for k, m in t.named_modules() if isinstance(m, torch.nn.Linear) and 'lora_' not in k and 'condition_embedder' not in k)
+        found.append((linear, sum(p.numel() for p in t.parameters())-lora-linear, lora, activations(t, inputs, checkpointing)))
+    with torch.device('meta'), still(): vae = sum(p.numel() for p in module.VAE(**config['vae']).parameters())
+    linear, rest, lora, kept = (one+(config['transformer']['num_layers']-1)*(two-one) for one, two in zip(*found))
+    return linear, rest, lora, vae, kept
+
+
+# %% ../nbs/15_memory.ipynb #5e71c0aa
 def estimate(
     name:str, # of the registry
     n_frames:int=9, # F
-    h:int=None, w:int=None, # of the videos; None: the size that the model is at home at
+    h:int=None, w:int=None, # of the videos; None: 480 × 832, or the one size that the model knows
     rank:int=32, # of the LoRA
     batch:int=1, # videos a step
     options=(), # of "checkpointing", "fp8", "offload"
@@ -99,11 +115,8 @@ def estimate(
     "What fine-tuning a model of the registry would need"
     if name not in VDMS or not VDMS[name].hub: raise ValueError(f'{name!r} is no full-size model of the registry: {", ".join(k for k, v in VDMS.items() if v.hub)}')
     module, cls = _family(name)
-    config, home = module.CONFIGS[name], getattr(cls, 'home', (480, 832))
-    inputs = module.meta_inputs(config, n_frames, h or home[0], w or home[1], batch)
-    one, two = (_count(meta_model(name, rank, k), inputs, 'checkpointing' in options) for k in (1, 2))
-    linear, rest, lora, kept = (one+(config['transformer']['num_layers']-1)*(two-one)).tolist()
-    with torch.device('meta'), still(): vae = sum(p.numel() for p in module.VAE(**config['vae']).parameters())
+    config, (size_h, size_w) = module.CONFIGS[name], _size(name)
+    linear, rest, lora, vae, kept = _count(name, n_frames, h or size_h, w or size_w, rank, batch, 'checkpointing' in options)
     experts, beside = config.get('experts', 1), 4*(vae+(CLIP if config['transformer'].get('image_dim') else 0))
     return Need(name, experts*(linear*(1 if 'fp8' in options else 2)+2*rest), 16*experts*lora, kept, 0 if 'offload' in options else beside, 2*TEXT[cls.family], tuple(options))
 
