@@ -156,6 +156,7 @@ def expert_part(
     others = tuple(p for p in vdm.experts if p and p != prefix)
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and not (others and k.startswith(others))}
 
+# %% ../nbs/20_adapter.ipynb #228ede34
 @contextmanager
 def lora_on(
     vdm:VDM, # the model

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_text', 'still', 'check_pipeline', 'content_revision', 'hub_folder', 'read_prompt', 'FullSize', 'load_fullsize']
 
-# %% ../nbs/11a_fullsize.ipynb #25b35d3f
+# %% ../nbs/11a_fullsize.ipynb #0fb6d0e1
 import hashlib, json, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from .tiny import native_dtype
 from .vdm import VDM, check_videos
 
-# %% ../nbs/11a_fullsize.ipynb #e3c5a00c
+# %% ../nbs/11a_fullsize.ipynb #b4dc7eca
 def small_text(
     kind='T5', # "T5" (CogVideoX, LTX) or "UMT5" (Wan)
     width:int=16, # of the embedding
@@ -38,7 +38,7 @@ def small_text(
         torch.manual_seed(seed)
         return dict(tokenizer=tokenizer, text_encoder=getattr(transformers, f'{kind}EncoderModel')(config).eval())
 
-# %% ../nbs/11a_fullsize.ipynb #9a533919
+# %% ../nbs/11a_fullsize.ipynb #e3f170e0
 @contextmanager
 def still():
     "No progress bars and no notes on renamed arguments from diffusers and transformers while the block runs"
@@ -55,7 +55,7 @@ def still():
             o.set_verbosity(level)
             if was: o.enable_progress_bar()
 
-# %% ../nbs/11a_fullsize.ipynb #63ea5c65
+# %% ../nbs/11a_fullsize.ipynb #d645dbdc
 def _weights(part):
     "The safetensors files of one part of a pipeline, checked to be whole"
     index, found = next(part.glob('*.safetensors.index.json'), None), sorted(part.glob('*.safetensors'))
@@ -88,7 +88,7 @@ def check_pipeline(
             files += _weights(folder/name)
     return index, configs, files
 
-# %% ../nbs/11a_fullsize.ipynb #a0f6dcee
+# %% ../nbs/11a_fullsize.ipynb #a1e04bc1
 def content_revision(
     folder, # of a diffusers pipeline
     files, # its safetensors files, from `check_pipeline`
@@ -105,7 +105,7 @@ def content_revision(
                 f.seek(at); h.update(f.read(4096))
     return h.hexdigest()[:12]
 
-# %% ../nbs/11a_fullsize.ipynb #78fcdb4d
+# %% ../nbs/11a_fullsize.ipynb #aed04ba4
 def hub_folder(
     repo:str, # owner/name
     revision:str=None, # commit, branch or tag; None: main
@@ -128,7 +128,7 @@ def _hub_cache():
     from huggingface_hub.constants import HF_HUB_CACHE
     return HF_HUB_CACHE
 
-# %% ../nbs/11a_fullsize.ipynb #14747e51
+# %% ../nbs/11a_fullsize.ipynb #2e87eca6
 def read_prompt(
     pipeline, # diffusers pipeline class
     folder, # of the pipeline
@@ -149,7 +149,7 @@ def read_prompt(
             free_memory()
     return found
 
-# %% ../nbs/11a_fullsize.ipynb #7b8aa110
+# %% ../nbs/11a_fullsize.ipynb #cfc30b01
 class FullSize(VDM):
     "An image-to-video pipeline of diffusers as a VDM"
     family = 'fullsize'     # short name of the family
@@ -182,7 +182,7 @@ class FullSize(VDM):
     @property
     def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt)
 
-# %% ../nbs/11a_fullsize.ipynb #c82e28c9
+# %% ../nbs/11a_fullsize.ipynb #723a8c5e
 @patch
 @contextmanager
 def using(self:FullSize,
@@ -218,6 +218,7 @@ def decode(self:FullSize,
     with self.using(self.vae): pixels = torch.cat([self.to_pixels(z[None]).float() for z in latents])
     return ((pixels/2+.5).clamp(0, 1)*255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
 
+# %% ../nbs/11a_fullsize.ipynb #6c82a779
 @patch
 def start(self:FullSize,
     images, # uint8 (n, H, W, 3)
@@ -247,7 +248,7 @@ def sample(self:FullSize,
         for t in self.experts.values():
             if self.step_cache is not None: t.disable_cache()
 
-# %% ../nbs/11a_fullsize.ipynb #165e6631
+# %% ../nbs/11a_fullsize.ipynb #452bc064
 @patch
 def prepare(self:FullSize,
     checkpointing:bool=False, # recompute blocks in the backward pass
@@ -269,7 +270,7 @@ def prepare(self:FullSize,
             for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**(compile if isinstance(compile, dict) else {}))
     return self
 
-# %% ../nbs/11a_fullsize.ipynb #1288dbf2
+# %% ../nbs/11a_fullsize.ipynb #228ce58d
 def load_fullsize(
     cls, # the family's class, a `FullSize`
     path, # folder of the pipeline

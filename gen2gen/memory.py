@@ -6,14 +6,14 @@
 __all__ = ['GB', 'TEXT', 'CLIP', 'PRESETS', 'SETS', 'kept_bytes', 'activations', 'Need', 'meta_model', 'estimate', 'fits',
            'nearest', 'require', 'device_gb', 'fitted', 'memory_table']
 
-# %% ../nbs/15_memory.ipynb #d8a4e74e
-import importlib, os, torch
+# %% ../nbs/15_memory.ipynb #1150e494
+import functools, importlib, os, torch
 from dataclasses import dataclass
 from peft import LoraConfig
 from .fullsize import still
 from .vdm import VDMS
 
-# %% ../nbs/15_memory.ipynb #7e6aa18d
+# %% ../nbs/15_memory.ipynb #3ef56a1d
 def kept_bytes(
     f, # function without arguments that makes a forward pass
     weights, # parameters, whose storages are not counted
@@ -27,7 +27,7 @@ def kept_bytes(
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x): out = f()
     return sum(s.nbytes() for s in counted.values())
 
-# %% ../nbs/15_memory.ipynb #01ee10f4
+# %% ../nbs/15_memory.ipynb #3a4184dc
 def activations(
     transformer, # on any device
     inputs:dict, # arguments of its call
@@ -42,9 +42,10 @@ def activations(
     try: outer = kept_bytes(lambda: transformer(**inputs, return_dict=False), weights)
     finally: transformer.disable_gradient_checkpointing(); hook.remove()
     (args, kwargs), *_ = seen
+    args = (args[0].detach().requires_grad_(), *args[1:])  # as in the blocks after the first
     return outer+kept_bytes(lambda: blocks[0](*args, **kwargs), weights)
 
-# %% ../nbs/15_memory.ipynb #fe8313c4
+# %% ../nbs/15_memory.ipynb #916dc305
 GB = 1e9
 TEXT = dict(wan=5.68e9, cogvideox=4.76e9, ltx=4.76e9)  # weights of the encoders UMT5-XXL and T5-XXL, without decoder
 CLIP = .63e9                                           # of ViT-H, the image encoder of Wan 2.1
@@ -80,17 +81,33 @@ def meta_model(
     for p in t.parameters(): p.data = p.data.to(torch.bfloat16)
     return t
 
-# %% ../nbs/15_memory.ipynb #71294511
-def _count(t, inputs, checkpointing):
-    "Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA; bytes of activations"
-    lora = sum(p.numel() for k, p in t.named_parameters() if 'lora_' in k)
-    linear = sum(m.weight.numel() for k, m in t.named_modules() if isinstance(m, torch.nn.Linear) and 'lora_' not in k and 'condition_embedder' not in k)
-    return torch.tensor([linear, sum(p.numel() for p in t.parameters())-lora-linear, lora, activations(t, inputs, checkpointing)], dtype=torch.float64)
+# %% ../nbs/15_memory.ipynb #36a258b8
+def _size(name):
+    "Height and width of the videos, unless they are given: one size for all but a model that knows its own only"
+    t = _family(name)[0].CONFIGS[name]['transformer']
+    return (8*t['sample_height'], 8*t['sample_width']) if t.get('use_learned_positional_embeddings') else (480, 832)
 
+@functools.lru_cache(None)
+def _count(name, n_frames, h, w, rank, batch, checkpointing):
+    "Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA, in the VAE; bytes of activations"
+    module, _ = _family(name)
+    config, found = module.CONFIGS[name], []
+    inputs = module.meta_inputs(config, n_frames, h, w, batch)
+    for layers in (1, 2):
+        t = meta_model(name, rank, layers)
+        lora = sum(p.numel() for k, p in t.named_parameters() if 'lora_' in k)
+        linear = sum(m.weight.numel() for k, m in t.named_modules() if isinstance(m, torch.nn.Linear) and 'lora_' not in k and 'condition_embedder' not in k)
+        found.append((linear, sum(p.numel() for p in t.parameters())-lora-linear, lora, activations(t, inputs, checkpointing)))
+    with torch.device('meta'), still(): vae = sum(p.numel() for p in module.VAE(**config['vae']).parameters())
+    linear, rest, lora, kept = (one+(config['transformer']['num_layers']-1)*(two-one) for one, two in zip(*found))
+    return linear, rest, lora, vae, kept
+
+
+# %% ../nbs/15_memory.ipynb #5e71c0aa
 def estimate(
     name:str, # of the registry
     n_frames:int=9, # F
-    h:int=None, w:int=None, # of the videos; None: the size that the model is at home at
+    h:int=None, w:int=None, # of the videos; None: 480 × 832, or the one size that the model knows
     rank:int=32, # of the LoRA
     batch:int=1, # videos a step
     options=(), # of "checkpointing", "fp8", "offload"
@@ -98,15 +115,12 @@ def estimate(
     "What fine-tuning a model of the registry would need"
     if name not in VDMS or not VDMS[name].hub: raise ValueError(f'{name!r} is no full-size model of the registry: {", ".join(k for k, v in VDMS.items() if v.hub)}')
     module, cls = _family(name)
-    config, home = module.CONFIGS[name], getattr(cls, 'home', (480, 832))
-    inputs = module.meta_inputs(config, n_frames, h or home[0], w or home[1], batch)
-    one, two = (_count(meta_model(name, rank, k), inputs, 'checkpointing' in options) for k in (1, 2))
-    linear, rest, lora, kept = (one+(config['transformer']['num_layers']-1)*(two-one)).tolist()
-    with torch.device('meta'), still(): vae = sum(p.numel() for p in module.VAE(**config['vae']).parameters())
+    config, (size_h, size_w) = module.CONFIGS[name], _size(name)
+    linear, rest, lora, vae, kept = _count(name, n_frames, h or size_h, w or size_w, rank, batch, 'checkpointing' in options)
     experts, beside = config.get('experts', 1), 4*(vae+(CLIP if config['transformer'].get('image_dim') else 0))
     return Need(name, experts*(linear*(1 if 'fp8' in options else 2)+2*rest), 16*experts*lora, kept, 0 if 'offload' in options else beside, 2*TEXT[cls.family], tuple(options))
 
-# %% ../nbs/15_memory.ipynb #424d5bee
+# %% ../nbs/15_memory.ipynb #c4055655
 PRESETS = 24, 40, 80  # GB
 SETS = (), ('checkpointing',), ('checkpointing', 'offload'), ('checkpointing', 'offload', 'fp8')
 
@@ -136,7 +150,7 @@ def require(
     other = nearest(gb, **kwargs)
     raise ValueError(f'{estimate(name, options=SETS[-1], **kwargs)} do not fit in {gb:g} GB; '+(f'the nearest that does: {other}' if other else 'no full-size model does: use tiny'))
 
-# %% ../nbs/15_memory.ipynb #9bc0b47c
+# %% ../nbs/15_memory.ipynb #af5de0a6
 def device_gb(
     device, # torch device
 )->float: # GB
@@ -160,7 +174,7 @@ def fitted(
     if (need := estimate(name, options=given)).total > gb*GB: require(name, gb); raise ValueError(f'{need} does not fit in {gb:g} GB; {fits(name, gb)} does')
     return options
 
-# %% ../nbs/15_memory.ipynb #52d75bb0
+# %% ../nbs/15_memory.ipynb #47b9d6db
 def memory_table(
     names=None, # of the registry; None: all full-size models
 )->dict: # name → {GB of the card: `Need` or None}

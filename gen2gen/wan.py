@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRANSFORMER', 'VAE', 'CONFIGS', 'SMALL', 'calibrated', 'small_wan', 'Wan', 'load_wan', 'meta_inputs']
 
-# %% ../nbs/12_wan.ipynb #8f00507c
+# %% ../nbs/12_wan.ipynb #8dbf28a2
 import diffusers, math, torch, transformers
 import numpy as np
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
@@ -15,7 +15,7 @@ from .fullsize import FullSize, load_fullsize, small_text, still
 from .tiny import Tiny, noised_input, sample_sigma
 from .vdm import normal
 
-# %% ../nbs/12_wan.ipynb #7cf21dcf
+# %% ../nbs/12_wan.ipynb #1c2b732e
 TRANSFORMER, VAE = WanTransformer3DModel, AutoencoderKLWan
 _14B = dict(num_attention_heads=40, attention_head_dim=128, in_channels=36, out_channels=16, ffn_dim=13824, num_layers=40)
 _VAE22 = dict(base_dim=160, decoder_base_dim=256, z_dim=48, is_residual=True, patch_size=2, in_channels=12, out_channels=12,
@@ -25,7 +25,7 @@ CONFIGS = {
     'wan2.1-i2v-14b': dict(transformer=_14B | dict(image_dim=1280, added_kv_proj_dim=5120), vae={}),
     'wan2.2-i2v-a14b': dict(transformer=_14B, vae={}, experts=2)}
 
-# %% ../nbs/12_wan.ipynb #3ee16d02
+# %% ../nbs/12_wan.ipynb #fd4e9de2
 @torch.no_grad()
 def calibrated(
     vae, # random
@@ -36,7 +36,7 @@ def calibrated(
     x = torch.nn.functional.interpolate(torch.cat([coarse, -coarse]), size=(64, 64), mode='bicubic').clamp(-1, 1)
     video = torch.stack([x]*3+[x.roll(3, 0)]*2, 2)
     for name, p in vae.named_parameters():
-        if name.endswith('bias'): p.mul_(.1)
+        if name.endswith('bias'): p.zero_()
     z, last = vae.encode(video).latent_dist.mode(), vae.decoder.conv_out
     vae.register_to_config(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
     last.weight *= .3/vae.decode(z).sample.std()
@@ -65,7 +65,7 @@ def small_wan(
             parts |= dict(image_encoder=transformers.CLIPVisionModel(vision).eval(), image_processor=transformers.CLIPImageProcessor(size=dict(shortest_edge=16), crop_size=dict(height=16, width=16)))
     return WanImageToVideoPipeline(**parts)
 
-# %% ../nbs/12_wan.ipynb #d1f8e29b
+# %% ../nbs/12_wan.ipynb #70aa9da8
 class Wan(FullSize):
     "A Wan image-to-video pipeline"
     family, pipeline = 'wan', WanImageToVideoPipeline
@@ -89,7 +89,7 @@ class Wan(FullSize):
     def to_latents(self, x): return (self.vae.encode(x.to(self.vae.dtype)).latent_dist.mode().float()-self.mean)/self.std
     def to_pixels(self, z): return self.vae.decode((z*self.std+self.mean).to(self.vae.dtype)).sample
 
-# %% ../nbs/12_wan.ipynb #18db6216
+# %% ../nbs/12_wan.ipynb #a18cca00
 @patch
 def condition(self:Wan,
     images, # uint8 (n, H, W, 3)
@@ -108,7 +108,7 @@ def condition(self:Wan,
     if self.transformer.config.image_dim is None: return found
     with self.using(self.pipe.image_encoder): return found | dict(clip=self.pipe.encode_image([Image.fromarray(o) for o in images], self.device))
 
-# %% ../nbs/12_wan.ipynb #3529fe34
+# %% ../nbs/12_wan.ipynb #7f9dc1ef
 @patch
 def velocity(self:Wan,
     z:torch.Tensor, # noised latents (n, C, F', h, w)
@@ -130,7 +130,7 @@ def velocity(self:Wan,
     parts = [model(**{k: v[which] for k, v in rows.items()}).sample.float() for model, which in ((self.transformer, high), (self.pipe.transformer_2, ~high))]
     return torch.cat(parts)[torch.cat([high.nonzero(), (~high).nonzero()]).flatten().argsort()]
 
-# %% ../nbs/12_wan.ipynb #d72e21dc
+# %% ../nbs/12_wan.ipynb #08b9baad
 @patch
 def loss(self:Wan,
     latents:torch.Tensor, # clean (n, C, F', h, w)
@@ -145,7 +145,7 @@ def loss(self:Wan,
     with self.autocast(): v = self.velocity((1-s)*latents+s*eps, 1000*sigma, condition)
     return (v-(eps-latents))[:, :, int(self.first_clean):].square().mean((1, 2, 3, 4))
 
-# %% ../nbs/12_wan.ipynb #32892490
+# %% ../nbs/12_wan.ipynb #9e55fa94
 @patch
 @torch.no_grad()
 def denoise(self:Wan,
@@ -159,7 +159,7 @@ def denoise(self:Wan,
     for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition), t, z, return_dict=False)[0]
     return torch.cat([condition['first'], z[:, :, 1:]], 2) if self.first_clean else z
 
-# %% ../nbs/12_wan.ipynb #ec17b61d
+# %% ../nbs/12_wan.ipynb #af196cac
 @patch(cls_method=True)
 def recognise(cls:Wan,
     index:dict, # model_index.json
@@ -183,7 +183,7 @@ def load_wan(
     "Load a Wan pipeline"
     return load_fullsize(Wan, path, pretrained, device, dtype, seed, **options)
 
-# %% ../nbs/12_wan.ipynb #c05573fd
+# %% ../nbs/12_wan.ipynb #94591eaa
 def meta_inputs(
     config:dict, # of `CONFIGS`
     n_frames:int, h:int, w:int, # of the video

@@ -46,7 +46,7 @@ def test_corrupt_shard(copy, damage):
     with pytest.raises(ValueError, match=f"{shard.name} is not a whole safetensors file"): load_vdm(copy, **CPU)
 
 def test_pickle(copy):
-    for f in (copy/"vae").glob("*.safetensors"): f.rename(f.with_suffix(".bin"))
+    for f in (copy/"vae").glob("*.safetensors*"): f.rename(f.with_suffix(".bin")) if f.suffix == ".safetensors" else f.unlink()
     with pytest.raises(ValueError, match="a pickle; gen2gen reads safetensors only"): load_vdm(copy, **CPU)
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "transformer"])
@@ -69,8 +69,8 @@ def test_text_to_video(tmp_path):
 # what a model cannot do
 def test_illegal_frames_and_size(vdm):
     pairs = Pairs(pictures(), pictures())
-    with pytest.raises(ValueError, match="cannot make videos of 7 frames; the nearest it can is 5|nearest it can is 9"): finetune(pairs, vdm, n_frames=7, progress=False)
-    with pytest.raises(ValueError, match=r"nearest it can is 48×32: load the pairs with size=\(48, 32\)"): vdm.sample(np.zeros((1, 40, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match="cannot make videos of 7 frames; the nearest it can is 9"): finetune(pairs, vdm, n_frames=7, progress=False)
+    with pytest.raises(ValueError, match=r"nearest it can is 48×32: load the pairs with size=\(48, 32\)"): vdm.sample(np.zeros((1, 44, 32, 3), np.uint8))
 
 def test_no_cuda(folder):
     if torch.cuda.is_available(): pytest.skip("there is CUDA here")
@@ -78,12 +78,15 @@ def test_no_cuda(folder):
 
 def test_loss_that_is_not_finite(vdm, tmp_path):
     "The run stops, says where, and keeps the weights of before"
-    def spoil(event): vdm.transformer.proj_out.weight.data[0] = float("nan")
-    kept = vdm.transformer.proj_out.weight.detach().clone()
+    weights = [t.proj_out.weight for t in vdm.experts.values()]
+    kept = [w.detach().clone() for w in weights]
+    def spoil(event):
+        for w in weights: w.data[0] = float("nan")
     try:
         with pytest.raises(FloatingPointError, match="step 2: the loss is nan") as e:
             finetune(Pairs(pictures(), pictures()), vdm, n_frames=5, steps=3, batch_size=4, rank=2, callbacks=[spoil], progress=False)
-    finally: vdm.transformer.proj_out.weight.data.copy_(kept)
+    finally:
+        for w, k in zip(weights, kept): w.data.copy_(k)
     assert all(v.isfinite().all() for v in e.value.adapter.state.values())
 
 def test_tiny_takes_no_options():

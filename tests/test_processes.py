@@ -1,4 +1,5 @@
 "Two processes share each batch, end with the same weights as one process would, and one of them writes the files."
+import sys
 import numpy as np
 import pytest
 import torch
@@ -33,10 +34,10 @@ def test_two_processes(tmp_path):
     for k, v in alone.state.items(): assert (a[k]-v).norm() <= 1e-3*v.norm()+1e-6, k
 
 def test_more_processes_than_pairs(tmp_path, monkeypatch):
-    import gen2gen.finetune
+    module = sys.modules["gen2gen.finetune"]  # the package's attribute of this name is the function
     x = np.zeros((1, 16, 16, 3), np.uint8)
-    class Two(gen2gen.finetune.Accelerator):
+    class Two(module.Accelerator):
         num_processes = 2
-    monkeypatch.setattr(__import__("sys").modules["gen2gen.finetune"], "Accelerator", Two)
+    monkeypatch.setattr(module, "Accelerator", Two)
     with pytest.raises(ValueError, match="less than one pair for each of 2 processes"):
         finetune(Pairs(x, x), Tiny(random_transformer(0, num_layers=1), device="cpu"), batch_size=1, steps=1, progress=False)
