@@ -160,7 +160,7 @@ def finetune(
     steps:int|None=None, # training steps; default: 100
     batch_size:int|None=None, # pairs a step; default: 8
     lr:float|None=None, # peak learning rate; default: 0.01
-    rank:int|None=None, # of the LoRA; default: 64
+    rank:int|None=None, # of the LoRA; default: 16
     seed:int=42, # of everything random
     size:str|None=None, # bring pictures to this size: 64, or 48x64 (height×width)
     resize:str|None=None, # how: pad (default), crop or stretch
