@@ -5,22 +5,19 @@
 # %% auto #0
 __all__ = ['CHANGES', 'GRID_SHAPES', 'GRID_SHARES', 'blob', 'board', 'change', 'fall', 'drop', 'shift', 'grow', 'fill', 'frame',
            'mirror', 'complete', 'rotate', 'copy', 'recolour', 'exchange', 'extend', 'connect', 'denoise', 'largest',
-           'crop', 'count', 'halve', 'enlarge', 'clip', 'training_grids', 'grid_batch', 'pretrain_grids']
+           'crop', 'count', 'halve', 'enlarge', 'clip', 'training_grids', 'grid_batch']
 
 # %% ../nbs/36_grid_clips.ipynb #ab9f465a
 from functools import cache
-from pathlib import Path
-import time
 
 import numpy as np
 import torch
 from scipy import ndimage
 
 from .arc import load_answers, load_puzzles, render, tiny_layout, turned
-from .pretrain import log_line, lr_factor, load_state, optimizers, pretraining_batch, pretraining_step, save_state, split_parameters
-from .tiny import Tiny, block_forward, random_transformer, sample_sigma, to_latents
+from .pretrain import pretraining_batch
+from .tiny import sample_sigma, to_latents
 from .transitions import TRANSITIONS
-from .vdm import load_vdm
 
 # %% ../nbs/36_grid_clips.ipynb #f95a9cc6
 def blob(
@@ -242,14 +239,13 @@ GRID_SHARES = .45, .3, .15, .1                                   # how often eac
 
 def grid_batch(
     step:int, # counts from 0
-    steps:int, # length of the run
     seed:int=0, # of the run
     arc:float=.4, # share of clips from the training split
     scenes:float=.15, # share of steps with clips of `scenes`
 )->tuple: # clean latents (n, 12, F, h, w), noise levels (n,), noise, names of the kinds
     "The batch of one step."
     rng = np.random.default_rng([seed, step, 36])
-    if rng.random() < scenes: return pretraining_batch(step, steps, seed)
+    if rng.random() < scenes: return pretraining_batch(step, seed)
     side, frames, n = GRID_SHAPES[rng.choice(len(GRID_SHAPES), p=GRID_SHARES)]
     pool, clips, names = [o for o in training_grids() if max(*o[1].shape, *o[2].shape) <= side], [], []
     for _ in range(n):
@@ -261,33 +257,3 @@ def grid_batch(
         clips.append(clip(a, b, frames, rng, side)); names.append(name)
     z, g = to_latents(np.stack(clips)), torch.Generator().manual_seed(int(rng.integers(1 << 60)))
     return z, sample_sigma(n, g), torch.randn(z.shape, generator=g), names
-
-# %% ../nbs/36_grid_clips.ipynb #0fc5230c
-def pretrain_grids(
-    out, # folder of state.safetensors and log.jsonl; an existing state is resumed
-    steps:int=2000, # length of the run
-    start="tiny", # VDM to start from: short name, folder, or a loaded `Tiny`
-    lr:float=3e-3, adam_lr:float=8e-4, # peak learning rates of Muon and AdamW
-    seed:int=0, # of the clips
-    save_every:int=100, # steps between saved states
-    compile:bool=True, # compile the block (needs a C++ compiler)
-    batch=grid_batch, # function (step, steps, seed) → batch
-)->Tiny: # with the weights reached
-    "Pretrain a `tiny` further on grids; run it again to go on after a kill."
-    base, out = load_vdm(start, device="cpu") if isinstance(start, (str, Path)) else start, Path(out)
-    transformer = random_transformer(0, **{k: base.transformer.config[k] for k in ("num_layers", "num_attention_heads", "attention_head_dim", "ffn_dim")})
-    transformer.load_state_dict(base.transformer.state_dict())
-    vdm = Tiny(transformer, "cpu", base.dtype, f"pretraining-grids-{seed}")
-    if compile: torch._dynamo.config.recompile_limit = 64; vdm.block = torch.compile(block_forward)
-    for part in split_parameters(transformer): [p.requires_grad_(True) for p in part.values()]
-    opts = optimizers(transformer, lr, adam_lr)
-    for opt in opts.values(): [group.setdefault("initial_lr", group["lr"]) for group in opt.param_groups]
-    step = load_state(out/"state.safetensors", transformer, opts)
-    while step < steps:
-        begun = time.perf_counter()
-        values = pretraining_step(vdm, opts, batch(step, steps, seed), lr_factor(step, steps))
-        step += 1
-        log_line(out/"log.jsonl", step, *values, time.perf_counter()-begun)
-        if step % save_every == 0 or step == steps: save_state(out/"state.safetensors", transformer, opts, step)
-    vdm.transformer.requires_grad_(False); vdm.block = block_forward
-    return vdm

@@ -798,12 +798,12 @@ def clips(
 ) -> tuple: # clips (n, F, 3, size, size) in [0, 1], names of their kinds
     "A batch of the pretraining mixture"
     names = list(kinds or KINDS); out, made = [], []
-    p = torch.tensor([KINDS[k][2] for k in names])
+    p = torch.tensor([KINDS[k][2] for k in names]); over = [k for k in names if k in EFFECTS and EFFECTS[k][1] in ('light', 'focus')]
     while len(made) < n:
         name = names[int(torch.multinomial(p, 1, generator=g))]; f, family, _, reversible = KINDS[name]; m = min(group, n-len(made))
         w = curves(m, frames, g); v = f(m, size, w, g)
-        if torch.rand(1, generator=g) < compose and family in ('camera', 'geometry', 'things', 'articulated'):
-            over = [k for k, (_, fam) in EFFECTS.items() if fam in ('light', 'focus')]; k = over[int(integers(g, 0, len(over), 1))]
+        if torch.rand(1, generator=g) < compose and over and family in ('camera', 'geometry', 'things', 'articulated'):
+            k = over[int(integers(g, 0, len(over), 1))]
             v = EFFECTS[k][0](v, w if torch.rand(1, generator=g) < .7 else torch.ones_like(w), g); name += '+'+k
         if reversible and torch.rand(1, generator=g) < .5: v = v.flip(1)
         out.append(v); made += [name]*m
