@@ -167,11 +167,11 @@ tags: [image-to-video, procedural, gen2gen]
 # {name}
 
 An image-to-video diffusion model of {millions:.1f} million weights: `WanTransformer3DModel` in the form of Wan 2.2 TI2V-5B, on pixels
-(2×2 space-to-depth instead of a VAE), predicting the clean video. Pretrained by the gen2gen project for {steps} steps, seed {seed}. Shown: {shown}.
-The recipe is in the notebook `31_pretrain`.
+(2×2 space-to-depth instead of a VAE), predicting the clean video. Pretrained by the gen2gen project for {steps} steps, seed {seed}, by the recipe
+of the notebook `31_pretrain`. It was shown {shown}.
 """
-SHOWN = """unlabelled procedural clips, and crops of photographs that ship with scikit-image; no task, pair or label. What the
-clips contain is written down in the notebook `30_scenes`"""
+SHOWN = """unlabelled procedural clips, and crops of
+photographs that ship with scikit-image: no task, pair or label. What the clips contain is written down in the notebook `30_scenes`"""
 
 def export_weights(
     transformer: WanTransformer3DModel, # float32
