@@ -525,6 +525,6 @@ def compared(
             V = {m: o.pivot(index="image", columns="seed", values="value") for m, o in part.groupby("method")}
             sign = 1 if get_metric(metric).higher_is_better else -1
             best = max(V.keys()-{"lora"}, key=lambda m: sign*V[m].to_numpy().mean())
-            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])), best, told(crossed_ci(V[best])), told(crossed_ci(V["lora"]-V[best])), len(V["lora"])))
-    columns = ["task", "n", "metric", "fine-tuned", "best control", "its score", "difference", "images"]
+            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])), f"{best} {told(crossed_ci(V[best]))}", told(crossed_ci(V["lora"]-V[best]))))
+    columns = ["task", "n", "metric", "fine-tuned", "best control", "difference"]
     return pd.DataFrame(rows, columns=columns).set_index("task") if there else _not_run(paths)

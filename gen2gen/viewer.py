@@ -103,7 +103,7 @@ STYLE = """
 .g2g-viewer .g2g-pic span{font-size:.85em;display:block;min-height:1.5em}
 .g2g-viewer .g2g-note{grid-column:1/-1;font-size:.8em;opacity:.75}
 .g2g-viewer .g2g-frame{position:relative;overflow:hidden;width:100%}
-.g2g-viewer img{position:absolute;left:0;top:0;max-width:none;margin:0;image-rendering:pixelated;display:block}
+.g2g-viewer img{position:absolute;left:0;top:0;max-width:none!important;margin:0;image-rendering:pixelated;display:block}
 .g2g-viewer .g2g-over{position:absolute;inset:0;overflow:hidden;display:none;clip-path:inset(0 calc(100% - var(--x,50%)) 0 0)}
 .g2g-viewer[data-ready] .g2g-video .g2g-frame{cursor:zoom-in}
 .g2g-viewer.g2g-compare .g2g-over{display:block}
@@ -128,8 +128,8 @@ STYLE = """
 .g2g-viewer dialog .g2g-close{display:block;margin-left:auto}
 .g2g-viewer dialog::backdrop{background:rgba(0,0,0,.75)}
 .g2g-viewer dialog .g2g-variant{grid-template-columns:1fr 1fr}
-.g2g-viewer dialog .g2g-video{grid-column:1/-1;order:-1;justify-self:center;width:min(100%,52vh)}
-.g2g-viewer dialog .g2g-pic:not(.g2g-video){justify-self:center;width:min(100%,22vh)}
+.g2g-viewer dialog .g2g-video{grid-column:1/-1;order:-1;justify-self:center;width:min(100%,44vh)}
+.g2g-viewer dialog .g2g-pic:not(.g2g-video){justify-self:center;width:min(100%,18vh)}
 @media(max-width:500px){.g2g-viewer .g2g-variant{grid-template-columns:1fr 1fr}.g2g-viewer .g2g-video{grid-column:1/-1;order:-1}}
 """
 
