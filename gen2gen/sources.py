@@ -41,7 +41,7 @@ def _copy(url, part, timeout):
 
 def fetch(
     url:str, # https://…, or file://…
-    digest:str=None, # "md5:…" or "sha256:…"; None: no check
+    digest:str=None, # "md5:…" or "sha256:…"; None: that of the first time
     folder=None, # where to; None: `data_folder()`
     timeout:float=60., # seconds without an answer
 )->Path: # the file. `ConnectionError` when it cannot be had now, `ValueError` for a wrong checksum
@@ -54,10 +54,13 @@ def fetch(
     except (URLError, OSError) as e:
         why = getattr(e, "reason", None) or e.strerror or e
         raise ConnectionError(f"{url} cannot be fetched ({why}); call again to go on, or put the file at {path} yourself") from None
-    kind, _, want = (digest or "").partition(":")
-    if want and (got := _digest(part, kind)) != want:
+    note = path.with_name(path.name + ".sha256")
+    if not digest and note.exists(): digest = f"sha256:{note.read_text(encoding='utf-8').split()[0]}"
+    kind, _, want = (digest or "sha256:").partition(":")
+    if (got := _digest(part, kind)) != want and want:
         part.unlink()
-        raise ValueError(f"{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; call again, and if that fails look for a newer gen2gen")
+        raise ValueError(f"{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; call again, or put a file that you trust at {path} yourself")
+    if not digest: note.write_text(f"{got}  {path.name}\n", encoding="utf-8")
     os.replace(part, path)
     return path
 
@@ -213,14 +216,13 @@ class Source:
     about: str
     licence: str
     server: str # address that the files are below
-    files: dict # path below it → digest
+    files: tuple # paths below it
     make: Callable # (files, n, split, size, seed, fetch_one) → Pairs
 
 SOURCES = {
-    "oxford-pets": Source("7,349 cats and dogs with masks", "CC BY-SA 4.0", "https://thor.robots.ox.ac.uk/pets/",
-                          {"images.tar.gz": "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c", "annotations.tar.gz": "md5:95a8c909bbe2e81eed6a22bccdf3f68f"}, pets),
+    "oxford-pets": Source("7,349 cats and dogs with masks", "CC BY-SA 4.0", "https://www.robots.ox.ac.uk/~vgg/data/pets/data/", ("images.tar.gz", "annotations.tar.gz"), pets),
     "coco-people": Source("people of COCO 2017 with key points", "annotations CC BY 4.0; pictures under the terms of their Flickr pages", "http://images.cocodataset.org/",
-                          {"annotations/annotations_trainval2017.zip": "md5:f4bbac642086de4f52a3fdda2de5fa2c"}, coco_people)}
+                          ("annotations/annotations_trainval2017.zip",), coco_people)}
 
 def load_source(
     name:str, # in `SOURCES`
@@ -237,5 +239,5 @@ def load_source(
     s = SOURCES[name]
     server, folder = (server or s.server).rstrip("/"), Path(folder or data_folder())/name
     print(f"{name}: {s.about}; licence: {s.licence}")
-    files = [fetch(f"{server}/{o}", digest if server == s.server.rstrip("/") else None, folder) for o, digest in s.files.items()]
+    files = [fetch(f"{server}/{o}", None, folder) for o in s.files]
     return s.make(files, n, split, size, seed, lambda o: fetch(f"{server}/{o}", None, folder/Path(o).parent))

@@ -7,7 +7,7 @@ __all__ = ['TASK_PHOTOS', 'TASKS', 'RAMP', 'JOINTS', 'JOINT_COLOURS', 'LIMBS', '
            'photo_pictures', 'materials', 'Task', 'define', 'hflip', 'task', 'vflip', 'rot90', 'shift', 'zoom',
            'jigsaw', 'terrain', 'colorize', 'invert', 'permute', 'deblur', 'inpaint', 'edges', 'outline', 'layered',
            'as_mask', 'mask', 'depth', 'mask2image', 'image2mask', 'pose_picture', 'read_joints', 'figure', 'pose',
-           'pose_pck', 'pixel_art', 'cubism', 'ukiyo_e', 'starry_night', 'measure', 'measured']
+           'pose_pck', 'pixel_art', 'cubism', 'ukiyo_e', 'starry_night', 'measure', 'measured', 'compared']
 
 # %% ../nbs/32_tasks.ipynb #f8d3ba80
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage import color, feature, filters, restoration, segmentation
 
-from .metrics import METRICS, Metric, pck
+from .metrics import METRICS, Metric, get_metric, pck
 from .pairs import COLOUR_PHOTOS, Pairs, as_pictures, load_pairs, photos
 from .scenes import PRETRAINING_PHOTOS, limb, shape_mask, stills, texture
 
@@ -497,8 +497,8 @@ def measure(
     from gen2gen.vdm import load_vdm
     t = task(t)
     ns, budget = (t.n,) if ns is None else ns, dict(transition=t.transition) | budget
-    df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name, **budget)
-    return save_results(df, path, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test), size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
+    df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name, progress=False, **budget)
+    return save_results(df, path, digits=4, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test), size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
 
 def measured(
     *paths, # .csv files of `measure`
@@ -506,6 +506,25 @@ def measured(
     "Scores with their intervals"
     from gen2gen.evaluate import curves, load_results
     there = [o for o in paths if Path(o).exists()]
-    if not there: return f"not run: {', '.join(map(str, paths))}"
-    table = pd.concat([curves(load_results(o)) for o in there])
+    if not there: return _not_run(paths)
+    table = pd.concat([curves(load_results(o).assign(task=_label(o))) for o in there])
     return table.set_index(["task", "n", "method"])[["metric", "mean", "low", "high", "images", "seeds"]].round(3)
+
+def _label(path): return Path(path).stem.removeprefix("task_")
+def _not_run(paths): return f"not run: {', '.join(Path(o).name for o in paths)}"
+
+# %% ../nbs/32_tasks.ipynb #612d98ee
+def compared(
+    *paths, # .csv files of `measure`
+): # a table, a row for each file and n; or a sentence for what was not run
+    "Fine-tuning and the best of its controls"
+    from gen2gen.evaluate import crossed_ci, load_results
+    rows, told = [], "{0.mean:.3g} ({0.low:.3g} to {0.high:.3g})".format
+    for path in (there := [Path(o) for o in paths if Path(o).exists()]):
+        for (n, metric), part in load_results(path).groupby(["n", "metric"]):
+            V = {m: o.pivot(index="image", columns="seed", values="value") for m, o in part.groupby("method")}
+            sign = 1 if get_metric(metric).higher_is_better else -1
+            best = max(V.keys()-{"lora"}, key=lambda m: sign*V[m].to_numpy().mean())
+            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])), f"{best} {told(crossed_ci(V[best]))}", told(crossed_ci(V["lora"]-V[best]))))
+    columns = ["task", "n", "metric", "fine-tuned", "best control", "difference"]
+    return pd.DataFrame(rows, columns=columns).set_index("task") if there else _not_run(paths)

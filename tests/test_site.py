@@ -90,6 +90,7 @@ def test_figures_and_references(visit, site):
         page = visit(f'nbs/{name}')
         broken = page.locator('main img').evaluate_all('all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))')
         assert broken == [], name
+        assert not any('.qmd' in t for t in page.locator('main p').all_inner_texts()), f'{name}: a link within a link'
         captions = [c for c in page.locator('main figcaption').all_inner_texts() if c.strip()]
         assert [c for c in captions if not re.match(r'Figure \d+: ', c)] == [], name
         for href in page.locator('main a[href*="#"]').evaluate_all('l => l.map(a => a.getAttribute("href"))'):
@@ -98,6 +99,13 @@ def test_figures_and_references(visit, site):
             target = site/'nbs'/(path or name)
             assert f'id="{anchor}"' in target.read_text(), f'{name}: {href} leads nowhere'
         page.close()
+
+def test_viewer_under_the_styles_of_the_site(visit):
+    "One frame of the sheet fills its frame: the site's own rules for pictures do not squeeze it"
+    page = visit('nbs/viewer.html')
+    sizes = page.locator('.g2g-item:visible .g2g-variant:visible').first.evaluate('''e => [e.dataset.frames, ...['.g2g-sheet', '.g2g-frame:has(.g2g-sheet)', '.g2g-truth img', '.g2g-truth .g2g-frame']
+        .flatMap(s => { const r = e.querySelector(s).getBoundingClientRect(); return [r.width, r.height] })].map(Number)''')
+    assert sizes[1:3] == pytest.approx([sizes[0]*sizes[3], sizes[4]], rel=.01) and sizes[5:7] == pytest.approx(sizes[7:9], rel=.01)
 
 def test_figure_link(visit):
     "A click on 'Figure 1' brings figure 1 into view"

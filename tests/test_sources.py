@@ -53,6 +53,18 @@ def test_wrong_bytes_are_removed(server, tmp_path):
     with pytest.raises(ValueError, match='damaged or was changed'): fetch(f'{server[0]}/big.bin', MD5, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
+def test_the_first_download_is_remembered(server, tmp_path):
+    "Without a checksum the first one counts: written for sha256sum, asked of every later download"
+    server[1].append(0)
+    path = fetch(f'{server[0]}/big.bin', None, tmp_path)
+    assert (tmp_path/'big.bin.sha256').read_text() == f'{hashlib.sha256(BODY).hexdigest()}  big.bin\n'
+    path.unlink()
+    assert fetch(f'{server[0]}/big.bin', None, tmp_path).read_bytes() == BODY
+    path.unlink()
+    (tmp_path/'big.bin.part').write_bytes(b'x'*1000)
+    with pytest.raises(ValueError, match='damaged or was changed'): fetch(f'{server[0]}/big.bin', None, tmp_path)
+    assert [o.name for o in tmp_path.iterdir()] == ['big.bin.sha256']
+
 def test_offline_and_absent(server, tmp_path):
     with pytest.raises(ConnectionError, match='cannot be fetched.*put the file at'): fetch('http://127.0.0.1:9/big.bin', None, tmp_path, timeout=5)
     with pytest.raises(ConnectionError, match='Not Found'): fetch(f'{server[0]}/small.bin', None, tmp_path)

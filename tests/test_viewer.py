@@ -20,8 +20,8 @@ def page_of():
     return '<!doctype html><meta name="viewport" content="width=device-width"><body style="margin:8px">' + viewer(rows, fps=20).data
 
 PIXEL = '''e => { const r = e.getBoundingClientRect(), c = document.createElement('canvas'); c.width = c.height = 1;
-  const i = e.querySelector('.g2g-sheet'), f = Math.round((r.left - i.getBoundingClientRect().left) / r.width), w = i.naturalWidth / Math.round(i.getBoundingClientRect().width / r.width);
-  const x = c.getContext('2d'); x.drawImage(i, f * w + w / 2, 2, 1, 1, 0, 0, 1, 1); return [...x.getImageData(0, 0, 1, 1).data].slice(0, 3) }'''
+  const i = e.querySelector('.g2g-sheet'), s = i.getBoundingClientRect(), k = i.naturalWidth / s.width;
+  const x = c.getContext('2d'); x.drawImage(i, (r.left - s.left + r.width / 2) * k, (r.top - s.top + r.height / 2) * k, 1, 1, 0, 0, 1, 1); return [...x.getImageData(0, 0, 1, 1).data].slice(0, 3) }'''
 
 class Gallery:
     def __init__(self, page): self.page, self.root = page, page.locator('.g2g-viewer')
@@ -99,6 +99,28 @@ def test_compare(gallery):
     assert edge() in ('inset(0px)', 'inset(0px 0% 0px 0px)', 'inset(0px calc(0%) 0px 0px)'), edge()
     button.click()
     assert gallery.root.locator('.g2g-over:visible').count() == 0 and gallery.shown() == (6, 0)
+
+def test_drag_the_edge(gallery):
+    "In comparison a finger or mouse on the picture moves the edge, and does not go on to another example"
+    gallery.root.get_by_text('compare').click()
+    b = gallery.root.locator('.g2g-item:visible .g2g-video .g2g-frame').bounding_box()
+    mouse, y = gallery.page.mouse, b['y']+b['height']/2
+    mouse.move(b['x']+.6*b['width'], y); mouse.down(); mouse.move(b['x']+.4*b['width'], y, steps=3); mouse.move(b['x']+.25*b['width'], y); mouse.up()
+    assert float(gallery.root.evaluate('e => parseFloat(e.style.getPropertyValue("--x"))')) == pytest.approx(25, abs=1)
+    assert gallery.shown() == (6, 0) and not gallery.root.locator('dialog').is_visible()
+    mouse.move(b['x']+.9*b['width'], y)
+    assert float(gallery.root.evaluate('e => parseFloat(e.style.getPropertyValue("--x"))')) == pytest.approx(25, abs=1)
+
+def test_small_pictures(gallery):
+    "One for each example of the chosen task; a click goes there"
+    thumbs = gallery.root.locator('.g2g-thumbs button')
+    assert thumbs.count() == 4 and thumbs.nth(0).get_attribute('aria-current') is not None
+    thumbs.nth(2).click(); gallery.settle()
+    assert gallery.shown() == (6, 2) and [thumbs.nth(i).get_attribute('aria-current') is not None for i in range(4)] == [False, False, True, False]
+    gallery.root.get_by_label('task').select_option('dogs')
+    assert thumbs.count() == 3
+    gallery.root.get_by_label('task').select_option('styles')
+    assert gallery.root.locator('.g2g-thumbs:visible').count() == 0
 
 def test_filter_and_dots(gallery):
     gallery.root.get_by_label('task').select_option('styles')
