@@ -267,7 +267,8 @@ def prepare(self:FullSize,
         if fp8: t.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
         if group_offload: t.enable_group_offload(onload_device=self.device, offload_device=torch.device('cpu'), offload_type='block_level', num_blocks_per_group=1)
         if compile:
-            for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**(compile if isinstance(compile, dict) else {}))
+            # every rank of LoRA is compiled anew, and past its limit of 8 torch would go on without compiling, in silence
+            for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**dict(recompile_limit=64) | (compile if isinstance(compile, dict) else {}))
     return self
 
 # %% ../nbs/11a_fullsize.ipynb #228ce58d

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gen2gen import memory
+from gen2gen import cogvideox, ltx, memory, wan
 from gen2gen.adapter import Adapter, load_adapter, lora_config, lora_on, lora_state
 from gen2gen.finetune import finetune
 from gen2gen.fullsize import hub_folder, still
 from gen2gen.pairs import Pairs
+from gen2gen.tiny import Tiny, random_transformer
 from gen2gen.vdm import VDMS, load_vdm
 from gen2gen.wan import small_wan
 
@@ -162,6 +163,38 @@ def test_adapters_take_turns(vdm):
     for i in (2, 0, 1, 0): assert np.array_equal(answer(adapters[i]), first[i])
     after = vdm.transformer.state_dict()
     assert base.keys() == after.keys() and all(torch.equal(base[k], after[k]) for k in base)
+
+class Counted:
+    "A compiler that leaves the code as it is and counts the times it is called"
+    n = 0
+    def __call__(self, graph, inputs): self.n += 1; return graph.forward
+
+def compiled(family, backend):
+    "A small model of each family, its block compiled"
+    if family == "tiny":
+        vdm = Tiny(random_transformer(0, num_layers=1), device="cpu", dtype=torch.float32, revision="random-0")
+        vdm.block = torch.compile(vdm.block, backend=backend)
+        return vdm
+    cls, pipe = dict(wan=(wan.Wan, lambda: small_wan("moe")), cogvideox=(cogvideox.CogVideoX, cogvideox.small_pipeline), ltx=(ltx.LTX, ltx.small_pipeline))[family]
+    with still(), torch.no_grad(): text = (pipe := pipe()).encode_prompt("", do_classifier_free_guidance=False)
+    return cls(pipe, text, dtype=torch.float32).prepare(compile=dict(backend=backend))
+
+@pytest.mark.parametrize("family", ["tiny", "wan", "cogvideox", "ltx"])
+def test_next_adapter_compiles_nothing(family, tmp_path):
+    "Train A, predict, train B, predict, load A, predict: all that is compiled is compiled for A. Another rank is compiled again, so the count is alive"
+    torch._dynamo.reset()
+    counted = Counted()
+    vdm, x = compiled(family, counted), pictures(2)
+    predict = lambda a: a.predict(x[:1], steps=2, progress=False).images
+    def learn(**kwargs): return finetune(Pairs(x[:1], x[1:]), vdm, n_frames=vdm.frames(9), steps=1, batch_size=2, lr=1e-2, progress=False, **kwargs)
+    a = learn(rank=2)
+    of_a, first = predict(a), counted.n
+    of_b = predict(learn(rank=2, seed=1))
+    again = predict(load_adapter(a.save(tmp_path/"a"), vdm))
+    assert counted.n == first > 0
+    assert np.array_equal(of_a, again) and not np.array_equal(of_a, of_b)
+    if family == "tiny": assert predict(learn(rank=3)).any() and counted.n > first
+    torch._dynamo.reset()
 
 def test_adapter_of_two_experts_on_disk(vdm, tmp_path, folder):
     a = random_adapter(vdm, 0)
