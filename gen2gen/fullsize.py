@@ -162,6 +162,8 @@ class FullSize(VDM):
     factors = 4, 8          # of the VAE: time, space
     multiple = 16           # of height and width
 
+    commit = ''             # on the hub that the weights came from, as far as their folder says
+
     def __init__(self,
         pipe, # the pipeline, without text encoder
         text:tuple, # of `read_prompt`
@@ -176,7 +178,7 @@ class FullSize(VDM):
         for part in filter(None, (self.vae, getattr(pipe, 'image_encoder', None), *self.experts.values())):
             part.requires_grad_(False).eval().to(self.device)
 
-    def __repr__(self): return f'{type(self).__name__}({self.name!r}, revision={self.revision!r}, dtype={str(self.dtype).removeprefix("torch.")}, device={str(self.device)!r})'
+    def __repr__(self): return f'{type(self).__name__}({self.name!r}, revision={self.revision!r}{f", commit={self.commit[:12]!r}"*bool(self.commit)}, dtype={str(self.dtype).removeprefix("torch.")}, device={str(self.device)!r})'
     def frames(self, n): return max(round((n-1)/self.factors[0]), 1)*self.factors[0]+1
     def size(self, h, w): return tuple(max(round(s/self.multiple), 1)*self.multiple for s in (h, w))
     def latent_shape(self, n, n_frames, h, w):
@@ -184,7 +186,7 @@ class FullSize(VDM):
         return n, self.vae.config.latent_channels, (n_frames-1)//self.factors[0]+1, h//self.factors[1], w//self.factors[1]
 
     @property
-    def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt)
+    def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt) | (dict(commit=self.commit) if self.commit else {})
 
 # %% ../nbs/11a_fullsize.ipynb #723a8c5e
 @patch
@@ -321,7 +323,9 @@ def load_fullsize(
     if shard:
         if getattr(pipe, 'transformer_2', None) is not None: raise ValueError(f'{name} has two experts, which processes would call at different moments: shard=True is for models of one transformer')
         shard_weights(pipe.transformer, device, options)
-    return cls(pipe, text, name, revision, prompt, device, dtype).prepare(**options)
+    vdm = cls(pipe, text, name, revision, prompt, device, dtype).prepare(**options)
+    if folder.resolve().parent.name == 'snapshots': vdm.commit = folder.resolve().name
+    return vdm
 
 @torch.no_grad()
 def _redraw(model, seed):

@@ -16,6 +16,7 @@ from gen2gen.pairs import Pairs
 from gen2gen.vdm import Share, load_vdm, pair_latents
 from gen2gen.wan import SMALL, Wan, small_wan
 
+seeded = lambda s: torch.Generator().manual_seed(s)
 KINDS = list(SMALL)
 per_kind = pytest.mark.parametrize("kind", KINDS)
 H = W = 64
@@ -185,20 +186,21 @@ def test_import_of_another_model(vdms, tmp_path):
     small = Wan(small_wan("ti2v", num_layers=1), vdms["ti2v"].text, revision="one", dtype=torch.float32)
     with pytest.raises(ValueError, match="do not fit the layers|not found"): import_lora(file, small)
 
-def wide(kind, source):
-    "A wider random model, which can learn more"
-    more = dict(num_attention_heads=4, attention_head_dim=24, ffn_dim=192) | (dict(added_kv_proj_dim=96) if kind == "i2v" else {})
-    return Wan(small_wan(kind, **more), source.text, revision=f"wide-{kind}", dtype=torch.float32)
+HOLD = lambda a, b, n: np.stack([a]+[b]*(n-1))  # the target in all four frames that share the last latent
 
-def test_one_pair_is_memorised(vdms):
-    """The last frame of the fine-tuned model, against what the VAE makes of the true transition: the VAE is random and reproduces no picture.
-    Every weight is trained, since a LoRA on random weights learns little. Copying the input, and the model before, are far off."""
-    vdm, x = wide("ti2v", vdms["ti2v"]), pictures(1)
-    pair = Pairs(x, 255-x)
-    truth = vdm.decode(pair_latents(vdm, pair, "discrete", 5))[:, -1]
-    adapter = finetune(pair, vdm, n_frames=5, steps=200, batch_size=8, lr=5e-3, method="full", progress=False)
-    before = vdm.sample(x, [torch.Generator().manual_seed(1)], steps=8, n_frames=5)[:, -1]
-    with adapter.active(): after = vdm.sample(x, [torch.Generator().manual_seed(1)], steps=8, n_frames=5)[:, -1]
-    copied = vdm.decode(vdm.encode(np.repeat(x[:, None], 5, 1)))[:, -1]
-    was, copy, now = (float(psnr(o, truth)[0]) for o in (before, copied, after))
-    assert now >= 25 and now > max(was, copy)+2, (was, copy, now, adapter.settings["losses"][-5:])
+@per_kind
+def test_one_pair_is_memorised(kind, vdms):
+    """A pair of flat colours, a random network, LoRA alone, and a VAE that is near-invertible by construction, so that the last frame is compared with the
+    target itself. LoRA is on every layer: a random network cannot even pass its input on. A14B learns it with both experts, each on its own noise levels."""
+    wide = dict(num_attention_heads=4, attention_head_dim=24, ffn_dim=192) | (dict(added_kv_proj_dim=96) if kind == "i2v" else {})
+    vdm = Wan(small_wan(kind, blocks=True, **wide), vdms[kind].text, revision=f"wide-{kind}", dtype=torch.float32)
+    vdm.cache_latents = False
+    vdm.lora_targets = r"patch_embedding|proj_out|condition_embedder\.(time_embedder\.linear_\d|time_proj)|"+Wan.lora_targets
+    flat = lambda *rgb: np.full((1, 16, 16, 3), rgb, np.uint8)
+    pair = Pairs(flat(95, 130, 194), flat(248, 194, 190))
+    adapter = finetune(pair, vdm, transition=HOLD, n_frames=5, steps=320, batch_size=8, lr=1e-2, rank=32, progress=False)
+    before = vdm.sample(pair.inputs, seeded(0), steps=8, n_frames=5)[:, -1]
+    after = adapter.predict(pair, steps=8, progress=False)
+    was, copy, now = (float(psnr(o, pair.targets)[0]) for o in (before, pair.inputs, after.images))
+    assert now >= 25 and now > max(was, copy)+10, (was, copy, now, adapter.settings["losses"][-5:])
+    assert psnr(after.videos[:, 0], pair.inputs)[0] >= 25, "the first frame is the input"
