@@ -292,8 +292,9 @@ def _described(folder):
 def _home(vdm, wanted, folder):
     "The VDM an adapter was trained on: the given one, checked, or loaded by name"
     name, revision = wanted['name'], wanted['revision']
-    how = {k: v for k, v in wanted.items() if k not in ('name', 'revision', 'dtype')}
-    if vdm is None: vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how) if revision.startswith('random-') else load_vdm(name, **how)
+    how = {k: v for k, v in wanted.items() if k not in ('name', 'revision', 'dtype', 'commit')}
+    at = dict(revision=wanted['commit']) if wanted.get('commit') else {}
+    if vdm is None: vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how) if revision.startswith('random-') else load_vdm(name, **how, **at)
     vdm = load_vdm(vdm)
     if vdm.name != name: raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
     if vdm.revision != revision:

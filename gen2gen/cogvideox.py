@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from .fullsize import FullSize, load_fullsize, small_text
-from .vdm import check_videos, normal
+from .vdm import normal
 
 # %% ../nbs/13_cogvideox.ipynb #7865ccfe
 TRANSFORMER, VAE = CogVideoXTransformer3DModel, AutoencoderKLCogVideoX
@@ -262,23 +262,6 @@ def denoise(self:CogVideoX,
     with self.transformer.cache_context('cond'):
         for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
     return z[:, :, (self.transformer.config.patch_size_t or 1)-1:]
-
-# %% ../nbs/13_cogvideox.ipynb #3c174448
-@patch
-@torch.no_grad()
-def sample(self:CogVideoX,
-    images, # uint8 (n, H, W, 3)
-    generator=None, # torch generator on the CPU, or a list with one for each image
-    steps:int=None, # of the scheduler; None: `default_steps`
-    n_frames:int=None, # F; None: `default_frames`
-)->np.ndarray: # uint8 (n, F, H, W, 3)
-    "Generate a video for each input image"
-    images, n_frames = np.asarray(images), n_frames or self.default_frames
-    check_videos(self, n_frames, *images.shape[1:3])
-    if self.step_cache is not None: self.transformer.enable_cache(self.step_cache)
-    try: return self.decode(self.denoise(*self.start(images, n_frames, generator), steps or self.default_steps))
-    finally:
-        if self.step_cache is not None: self.transformer.disable_cache()
 
 # %% ../nbs/13_cogvideox.ipynb #14e665e1
 def load_cogvideox(

@@ -454,6 +454,7 @@ def finetune(
                  accumulation=accumulation, preset=preset)
     accelerator = Accelerator(mixed_precision='no', log_with=tracker, project_dir=out)
     vdm = load_vdm(vdm)
+    if method == 'full' and hasattr(vdm.transformer, 'unshard'): raise ValueError("the weights of this model are shared by processes (shard=True), and method='full' would train them: use method='lora'")
     settings = run_settings(vdm, train, heldout, given) | dict(processes=accelerator.num_processes)
     seed = settings['seed']
     if settings['batch_size'] < accelerator.num_processes: raise ValueError(f'batch_size={settings["batch_size"]} is less than one pair for each of {accelerator.num_processes} processes')

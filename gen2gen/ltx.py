@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from diffusers.pipelines.ltx.pipeline_ltx_image2video import calculate_shift
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
-from .cogvideox import CogVideoX, posterior
+from .cogvideox import posterior
 from .fullsize import FullSize, load_fullsize, small_text
 from .vdm import normal
 
@@ -84,7 +84,6 @@ class LTX(FullSize):
     defaults = dict(lr=2e-4, rank=64, batch_size=4, steps=300)
     fps = inspect.signature(LTXImageToVideoPipeline.__call__).parameters['frame_rate'].default
     decode_timestep, decode_noise = .05, .025  # of a VAE that is told a timestep
-    sample = CogVideoX.sample  # `start`, `denoise`, `decode`
 
     def __init__(self, pipe, *args, **kwargs):
         super().__init__(pipe, *args, **kwargs)

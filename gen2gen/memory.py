@@ -169,7 +169,7 @@ def fitted(
     if preset is None: gb = device_gb(device or torch.accelerator.current_accelerator(check_available=True) or 'cpu')
     else: gb = preset
     given = tuple(k for k in SETS[-1] if options.get(k))
-    if options.keys() & {'group_offload', 'quantization'}: return options
+    if options.keys() & {'group_offload', 'quantization', 'shard'}: return options
     if not given: return {k: True for k in require(name, gb).options} | options
     if (need := estimate(name, options=given)).total > gb*GB: require(name, gb); raise ValueError(f'{need} does not fit in {gb:g} GB; {fits(name, gb)} does')
     return options

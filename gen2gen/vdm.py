@@ -89,6 +89,7 @@ class VDMEntry:
     memory: str   # memory that fine-tuning needs
     about: str    # one sentence
     hub: str = '' # id on the Hugging Face hub; empty: the weights are in the package
+    revision: str = '' # commit there that the short name stands for
 
 VDMS = {}
 
@@ -100,9 +101,10 @@ def register_vdm(
     memory: str='', # that fine-tuning needs
     about: str='', # one sentence
     hub: str='', # id on the Hugging Face hub, if that is where the weights are
+    revision: str='', # commit there; empty: what `main` is
 ):
     "Make a VDM family known to `load_vdm` and to `gen2gen vdms`"
-    VDMS[name] = VDMEntry(loader, licence, weights, memory, about, hub)
+    VDMS[name] = VDMEntry(loader, licence, weights, memory, about, hub, revision)
 
 register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in the package, 14 MB',
              memory='under 2 GB', about='pretrained by this project on procedural video; runs on a CPU')
@@ -111,15 +113,17 @@ register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in
 PIPELINES = {f'{family}{kind}Pipeline': module for family, module, kinds in (('Wan', 'wan', ('', 'ImageToVideo')),
              ('CogVideoX', 'cogvideox', ('', 'ImageToVideo')), ('LTX', 'ltx', ('', 'ImageToVideo', 'Condition'))) for kind in kinds}
 
-for name, module, hub, licence, about in (
-    ('wan2.2-ti2v-5b', 'wan', 'Wan-AI/Wan2.2-TI2V-5B-Diffusers', 'Apache-2.0', 'the form that tiny takes, at 5 billion weights'),
-    ('wan2.1-i2v-14b', 'wan', 'Wan-AI/Wan2.1-I2V-14B-480P-Diffusers', 'Apache-2.0', 'the Wan of the paper'),
-    ('wan2.2-i2v-a14b', 'wan', 'Wan-AI/Wan2.2-I2V-A14B-Diffusers', 'Apache-2.0', 'two experts, by noise level; two adapters'),
-    ('cogvideox1.5-5b-i2v', 'cogvideox', 'THUDM/CogVideoX1.5-5B-I2V', 'CogVideoX licence', 'the main model of the paper'),
-    ('cogvideox-5b-i2v', 'cogvideox', 'THUDM/CogVideoX-5b-I2V', 'CogVideoX licence', 'the first CogVideoX; 49 frames of 480×720 only'),
-    ('ltx-2b', 'ltx', 'Lightricks/LTX-Video', 'LTX-Video open weights licence', 'the fewest tokens a video'),
-    ('ltx-13b', 'ltx', 'Lightricks/LTX-Video-0.9.7-dev', 'LTX-Video open weights licence', 'the LTX of the paper'),
-): register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'what gen2gen vdms --presets estimates', about, hub)
+for name, module, pinned, licence, about in (
+    ('wan2.2-ti2v-5b', 'wan', 'Wan-AI/Wan2.2-TI2V-5B-Diffusers@b8fff7315c768468a5333511427288870b2e9635', 'Apache-2.0', 'the form that tiny takes, at 5 billion weights'),
+    ('wan2.1-i2v-14b', 'wan', 'Wan-AI/Wan2.1-I2V-14B-480P-Diffusers@b184e23a8a16b20f108f727c902e769e873ffc73', 'Apache-2.0', 'the Wan of the paper'),
+    ('wan2.2-i2v-a14b', 'wan', 'Wan-AI/Wan2.2-I2V-A14B-Diffusers@596658fd9ca6b7b71d5057529bbf319ecbc61d74', 'Apache-2.0', 'two experts, by noise level; two adapters'),
+    ('cogvideox1.5-5b-i2v', 'cogvideox', 'THUDM/CogVideoX1.5-5B-I2V@46c90528707aebbe69066390b4fe7e7d24c9c2a4', 'CogVideoX licence', 'the main model of the paper'),
+    ('cogvideox-5b-i2v', 'cogvideox', 'THUDM/CogVideoX-5b-I2V@a6f0f4858a8395e7429d82493864ce92bf73af11', 'CogVideoX licence', 'the first CogVideoX; 49 frames of 480×720 only'),
+    ('ltx-2b', 'ltx', 'Lightricks/LTX-Video@8984fa25007f376c1a299016d0957a37a2f797bb', 'LTX-Video open weights licence', 'the fewest tokens a video'),
+    ('ltx-13b', 'ltx', 'Lightricks/LTX-Video-0.9.7-dev@2101082f5eb5540770a2df43747feadb6f69b889', 'LTX-Video open weights licence', 'the LTX of the paper'),
+):
+    hub, revision = pinned.split('@')
+    register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'what gen2gen vdms --presets estimates', about, hub, revision)
 
 # %% ../nbs/10_vdm.ipynb #8bf3a3d0
 def load_vdm(
@@ -128,7 +132,7 @@ def load_vdm(
     device=None, # torch device; None: the accelerator if there is one, else the CPU
     dtype=None, # torch dtype of the computation; None: chosen by the model for the device
     seed: int=0, # of the random weights when `pretrained` is False
-    revision: str=None, # commit, branch or tag on the hub
+    revision: str=None, # commit, branch or tag on the hub; None: the commit that a short name stands for, else main
     download: bool=False, # fetch what the local hub cache lacks
     **options, # of a full-size model: `prompt`, `preset` and more, see `gen2gen.fullsize`
 ) -> VDM:
@@ -143,7 +147,7 @@ def load_vdm(
     elif known or str(name).count('/') == 1 and not path.is_absolute():
         # what does not fit is refused before anything is looked for
         if known: options = importlib.import_module('gen2gen.memory').fitted(str(name), device, options)
-        folder = importlib.import_module('gen2gen.fullsize').hub_folder(known.hub if known else str(name), revision, download)
+        folder = importlib.import_module('gen2gen.fullsize').hub_folder(known.hub if known else str(name), revision or (known and known.revision), download)
         loader = _loader(folder)
     else: raise ValueError(f'unknown VDM {str(name)!r}: known names are {", ".join(VDMS)}; or give a folder in the diffusers layout, or an id on the hub')
     module, function = loader.split(':')

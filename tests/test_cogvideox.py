@@ -4,22 +4,16 @@ import numpy as np
 import pytest, torch
 from diffusers import CogVideoXImageToVideoPipeline, FirstBlockCacheConfig
 from PIL import Image
-from gen2gen.adapter import Adapter, import_lora, load_adapter, lora_config, lora_on, lora_state
+from conftest import random_adapter, sampled, seeded
+from gen2gen.adapter import import_lora, load_adapter
 from gen2gen.cogvideox import CogVideoX, image_channels, load_cogvideox, pad_front, posterior, small_pipeline
 from gen2gen.finetune import finetune
 from gen2gen.fullsize import still
 from gen2gen.pairs import Pairs
 from gen2gen.vdm import check_videos, load_vdm
 
-seeded = lambda s: torch.Generator().manual_seed(s)
-SIZE = 32
-
-@pytest.fixture(scope='module', autouse=True)
-def cache(tmp_path_factory):
-    "Latents are cached where nobody else looks"
-    with pytest.MonkeyPatch.context() as m:
-        m.setenv('GEN2GEN_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield
+pytestmark = pytest.mark.usefixtures('own_cache')
+SIZE, CPU = 32, dict(device='cpu', dtype=torch.float32)
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
@@ -31,22 +25,13 @@ def folders(tmp_path_factory):
     return found
 
 @pytest.fixture(scope='module', params=['1.5', '1.0'])
-def vdm(request, folders): return load_vdm(folders[request.param], device='cpu', dtype=torch.float32)
-
-@pytest.fixture(scope='module')
-def images(): return np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+def vdm(request, folders): return load_vdm(folders[request.param], **CPU)
 
 def video(images, n_frames): return np.stack([images[:1]]*(n_frames//2)+[images[1:]]*(n_frames-n_frames//2), 1)
 
 def pipe_frames(pipe, vdm, images, generator, steps=2, n_frames=9, **kwargs):
     with still(): return pipe([Image.fromarray(i) for i in images], prompt_embeds=vdm.text[0].expand(len(images), -1, -1), height=SIZE, width=SIZE, num_frames=n_frames,
                               num_inference_steps=steps, guidance_scale=1, generator=generator, output_type='np', **kwargs).frames
-
-def our_frames(vdm, images, generator, steps=2, n_frames=9):
-    "Frames in [0, 1] before they are rounded to bytes"
-    with torch.no_grad():
-        z = vdm.denoise(*vdm.start(images, n_frames, generator), steps)
-        return (torch.cat([vdm.to_pixels(i[None]) for i in z])/2+.5).clamp(0, 1).permute(0, 2, 3, 4, 1).numpy()
 
 @torch.no_grad()
 def shown(vdm, images, n_frames=9):
@@ -91,14 +76,14 @@ def test_noise_only_while_training(vdm, images):
 @pytest.mark.parametrize('alike', [True, False], ids=['one-generator', 'a-list'])
 def test_frames_are_the_pipelines(vdm, images, alike):
     g = lambda: seeded(1) if alike else [seeded(1), seeded(2)]
-    ours, theirs = our_frames(vdm, images, g()), pipe_frames(vdm.pipe, vdm, images, g())
+    ours, theirs = sampled(vdm, images, g()), pipe_frames(vdm.pipe, vdm, images, g())
     assert ours.shape == theirs.shape == (2, 9, SIZE, SIZE, 3)
     assert np.abs(ours-theirs).max() < 1e-4
     assert np.abs(vdm.sample(images, g(), steps=2, n_frames=9)-theirs*255).max() <= .5+255e-4
 
 def test_longer_clips_are_the_pipelines(folders, images):
-    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
-    assert np.abs(our_frames(vdm, images[:1], seeded(3), 1, 17)-pipe_frames(vdm.pipe, vdm, images[:1], seeded(3), 1, 17)).max() < 1e-4
+    vdm = load_cogvideox(folders['1.5'], **CPU)
+    assert np.abs(sampled(vdm, images[:1], seeded(3), 1, 17)-pipe_frames(vdm.pipe, vdm, images[:1], seeded(3), 1, 17)).max() < 1e-4
 
 def test_loss_is_the_published_one(vdm, images):
     "The trainers' form, transcribed: x̂₀ by the scheduler, weighted by 1/(1−ᾱ), with our own draws put in"
@@ -141,49 +126,42 @@ def test_last_latent_is_the_answer(folders, n_frames):
     assert values == [40]*(x.shape[2]-1)+[200]
     assert (vdm.decode(x[:, :, 1:])[0, -4:] == b).all() and (vdm.decode(x[:, :, 1:])[0, :-4] == a).all()
 
-def randomised(vdm, rank, alpha, seed=0):
-    "An adapter whose weights are all far from zero"
-    config = lora_config(vdm, rank, alpha)
-    with lora_on(vdm, config) as name: state = lora_state(vdm, name)
-    g = seeded(seed)
-    return Adapter(vdm, {k: torch.randn(v.shape, generator=g)*.3 for k, v in state.items()}, dict(n_frames=9), config)
-
 def test_adapter_in_the_pipeline(vdm, folders, images, tmp_path):
     "What gen2gen saves, the pipeline loads, at the same strength although α is not the rank"
-    adapter = randomised(vdm, 4, 1.)
+    adapter = random_adapter(vdm, 4, 1.)
     adapter.save(tmp_path)
-    with adapter.active(): ours = our_frames(vdm, images, seeded(1))
-    plain = our_frames(vdm, images, seeded(1))
+    with adapter.active(): ours = sampled(vdm, images, seeded(1))
+    plain = sampled(vdm, images, seeded(1))
     with still(): pipe = CogVideoXImageToVideoPipeline.from_pretrained(folders['1.5' if vdm.vae.config.invert_scale_latents else '1.0'], local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(tmp_path))
     assert np.abs(ours-pipe_frames(pipe, vdm, images, seeded(1))).max() < 1e-4
     assert np.abs(ours-plain).max() > 1e-3
     again = load_adapter(tmp_path, vdm)
-    with again.active(): assert np.abs(our_frames(vdm, images, seeded(1))-ours).max() == 0
+    with again.active(): assert np.abs(sampled(vdm, images, seeded(1))-ours).max() == 0
 
 def test_adapter_of_another_scale(folders, tmp_path):
-    vdm, other = (load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32, image_scale=o) for o in (None, .7))
-    randomised(other, 2, 2.).save(tmp_path)
+    vdm, other = (load_cogvideox(folders['1.5'], **CPU, image_scale=o) for o in (None, .7))
+    random_adapter(other, 2, 2.).save(tmp_path)
     assert load_adapter(tmp_path, other).settings['vdm']['image_scale'] == .7
     with pytest.raises(ValueError, match='image_scale=0.7'): load_adapter(tmp_path, vdm)
 
 def test_comfy_round_trip(folders, images, tmp_path):
-    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
-    adapter = randomised(vdm, 4, 1.)
+    vdm = load_cogvideox(folders['1.5'], **CPU)
+    adapter = random_adapter(vdm, 4, 1.)
     file, = adapter.export_comfy(tmp_path/'lora.safetensors')
-    with adapter.active(): ours = our_frames(vdm, images[:1], seeded(1), 1)
-    with import_lora(file, vdm, n_frames=9).active(): theirs = our_frames(vdm, images[:1], seeded(1), 1)
+    with adapter.active(): ours = sampled(vdm, images[:1], seeded(1), 1)
+    with import_lora(file, vdm, n_frames=9).active(): theirs = sampled(vdm, images[:1], seeded(1), 1)
     assert np.abs(ours-theirs).max() < 1e-4
 
 def test_same_seed_same_adapter(folders, images):
-    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
+    vdm = load_cogvideox(folders['1.5'], **CPU)
     a, b = (finetune(Pairs(images[:1], images[1:]), vdm=vdm, n_frames=9, steps=2, batch_size=2, rank=2, progress=False) for _ in range(2))
     assert all(torch.equal(a.state[k], b.state[k]) for k in a.state) and a.settings['losses'] == b.settings['losses']
 
 def test_step_cache(folders, images):
     "A cache that never reuses a block changes nothing, one that always does changes the frames, and neither stays on"
-    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
+    vdm = load_cogvideox(folders['1.5'], **CPU)
     frames = lambda: vdm.sample(images[:1], seeded(0), steps=4, n_frames=9)
     plain = frames()
     vdm.step_cache = FirstBlockCacheConfig(threshold=-1.)
@@ -202,11 +180,11 @@ def test_bfloat16(folders, images):
     assert adapter.predict(images[:1], steps=1).videos.shape == (1, 9, SIZE, SIZE, 3)
 
 def test_bad_input(folders, images, tmp_path):
-    vdm = load_cogvideox(folders['1.5'], device='cpu', dtype=torch.float32)
+    vdm = load_cogvideox(folders['1.5'], **CPU)
     with pytest.raises(ValueError, match='nearest it can is 9'): vdm.sample(images, n_frames=8)
     with pytest.raises(ValueError, match='32×32'): vdm.sample(np.zeros((1, 30, 34, 3), np.uint8), n_frames=9)
     with pytest.raises(ValueError, match='one noised copy'): load_cogvideox(folders['1.5'], draws=0)
-    old = load_cogvideox(folders['1.0'], device='cpu', dtype=torch.float32)
+    old = load_cogvideox(folders['1.0'], **CPU)
     with pytest.raises(ValueError, match='nearest it can is 9'): old.sample(images, n_frames=17)
     with pytest.raises(ValueError, match='32×32'): old.sample(np.zeros((1, 48, 48, 3), np.uint8))
     copy = tmp_path/'t2v'

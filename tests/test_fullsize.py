@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from gen2gen import memory
-from gen2gen.adapter import Adapter, load_adapter, lora_config, lora_on, lora_state
+from conftest import random_adapter, seeded
+from gen2gen import cogvideox, ltx, memory, wan
+from gen2gen.adapter import load_adapter, lora_config, lora_on
 from gen2gen.finetune import finetune
 from gen2gen.fullsize import hub_folder, still
 from gen2gen.pairs import Pairs
+from gen2gen.tiny import Tiny, random_transformer
 from gen2gen.vdm import VDMS, load_vdm
 from gen2gen.wan import small_wan
 
@@ -105,6 +107,28 @@ def test_cached_model_is_used_without_network(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert hub_folder("owner/small", cache_dir=hub).name == hub_folder("owner/small", download=True, cache_dir=hub).name == "a"*40
 
+def test_short_name_is_a_commit(monkeypatch):
+    asked = []
+    def hub_folder(repo, revision, download): asked.append((repo, revision)); raise FileNotFoundError
+    monkeypatch.setattr("gen2gen.fullsize.hub_folder", hub_folder)
+    for how in (dict(), dict(revision="main")):
+        with pytest.raises(FileNotFoundError): load_vdm("wan2.2-ti2v-5b", preset=80, **how)
+    with pytest.raises(FileNotFoundError): load_vdm("owner/other")
+    entry = VDMS["wan2.2-ti2v-5b"]
+    assert asked == [(entry.hub, entry.revision), (entry.hub, "main"), ("owner/other", None)] and len(entry.revision) == 40
+
+def test_commit_goes_with_the_adapter(hub, vdm, tmp_path, monkeypatch):
+    "The model says which commit it is; an adapter of it asks for that commit, and is not refused by a copy that has none"
+    snapshot = hub/"models--owner--small/snapshots"/("a"*40)
+    known = load_vdm(snapshot, **CPU)
+    assert known.fingerprint["commit"] == "a"*40 and known.revision == vdm.revision and "commit" not in vdm.fingerprint
+    random_adapter(known, n_frames=5).save(tmp_path/"a")
+    assert load_adapter(tmp_path/"a", vdm).vdm is vdm
+    asked = []
+    def load(name, **kwargs): asked.append(kwargs); return known
+    monkeypatch.setattr("gen2gen.adapter.load_vdm", load)
+    assert load_adapter(tmp_path/"a").vdm is known and asked[0] == dict(prompt="", revision="a"*40)
+
 def test_absent_revision(hub):
     with pytest.raises(FileNotFoundError, match="owner/small@v2 is not in the local cache; the cache has the revisions a{40}"): hub_folder("owner/small", "v2", cache_dir=hub)
 
@@ -121,7 +145,7 @@ def test_checkpointing_and_compile_change_nothing(folder):
         vdm = load_vdm(folder, **CPU, **options)
         latents, cond = vdm.encode(np.stack([x]*5, 1)), vdm.condition(x, 5)
         with lora_on(vdm, lora_config(vdm, 2)):
-            vdm.loss(latents, cond, torch.Generator().manual_seed(0)).mean().backward()
+            vdm.loss(latents, cond, seeded(0)).mean().backward()
             return {k: p.grad.clone() for k, p in vdm.transformer.named_parameters() if p.grad is not None}
     plain = gradient()
     assert any(g.abs().max() > 0 for g in plain.values())
@@ -135,7 +159,7 @@ def test_fp8_trains(folder):
     assert all(v.isfinite().all() and v.dtype == torch.float32 for v in adapter.state.values()) and np.isfinite(adapter.settings["losses"]).all()
 
 def test_offload_changes_nothing(folder, vdm):
-    x, seed = pictures(), lambda: torch.Generator().manual_seed(0)
+    x, seed = pictures(), lambda: seeded(0)
     other = load_vdm(folder, **CPU, offload=True)
     assert np.array_equal(vdm.sample(x, seed(), steps=2, n_frames=5), other.sample(x, seed(), steps=2, n_frames=5))
 
@@ -146,16 +170,10 @@ def test_float32_lora_on_a_bfloat16_base(folder):
     assert adapter.predict(pictures(), steps=2, progress=False).images.shape == (1, 32, 32, 3)
 
 # adapters
-def random_adapter(vdm, seed):
-    config = lora_config(vdm, 2)
-    with lora_on(vdm, config) as name: state = lora_state(vdm, name)
-    g = torch.Generator().manual_seed(seed)
-    return Adapter(vdm, {k: torch.randn(v.shape, generator=g)*.3 for k, v in state.items()}, dict(n_frames=5), config)
-
 def test_adapters_take_turns(vdm):
     "Over one loaded base, in any order, with the same pictures; the base stays as it was"
     base = {k: v.clone() for k, v in vdm.transformer.state_dict().items()}
-    adapters = [random_adapter(vdm, s) for s in range(3)]
+    adapters = [random_adapter(vdm, n_frames=5, seed=s) for s in range(3)]
     answer = lambda a: a.predict(pictures(), steps=2, progress=False).images
     first = [answer(a) for a in adapters]
     assert not np.array_equal(first[0], first[1])
@@ -163,8 +181,40 @@ def test_adapters_take_turns(vdm):
     after = vdm.transformer.state_dict()
     assert base.keys() == after.keys() and all(torch.equal(base[k], after[k]) for k in base)
 
+class Counted:
+    "A compiler that leaves the code as it is and counts the times it is called"
+    n = 0
+    def __call__(self, graph, inputs): self.n += 1; return graph.forward
+
+def compiled(family, backend):
+    "A small model of each family, its block compiled"
+    if family == "tiny":
+        vdm = Tiny(random_transformer(0, num_layers=1), device="cpu", dtype=torch.float32, revision="random-0")
+        vdm.block = torch.compile(vdm.block, backend=backend)
+        return vdm
+    cls, pipe = dict(wan=(wan.Wan, lambda: small_wan("moe")), cogvideox=(cogvideox.CogVideoX, cogvideox.small_pipeline), ltx=(ltx.LTX, ltx.small_pipeline))[family]
+    with still(), torch.no_grad(): text = (pipe := pipe()).encode_prompt("", do_classifier_free_guidance=False)
+    return cls(pipe, text, dtype=torch.float32).prepare(compile=dict(backend=backend))
+
+@pytest.mark.parametrize("family", ["tiny", "wan", "cogvideox", "ltx"])
+def test_next_adapter_compiles_nothing(family, tmp_path):
+    "Train A, predict, train B, predict, load A, predict: all that is compiled is compiled for A. Another rank is compiled again, so the count is alive"
+    torch._dynamo.reset()
+    counted = Counted()
+    vdm, x = compiled(family, counted), pictures(2)
+    predict = lambda a: a.predict(x[:1], steps=2, progress=False).images
+    def learn(**kwargs): return finetune(Pairs(x[:1], x[1:]), vdm, n_frames=vdm.frames(9), steps=1, batch_size=2, lr=1e-2, progress=False, **kwargs)
+    a = learn(rank=2)
+    of_a, first = predict(a), counted.n
+    of_b = predict(learn(rank=2, seed=1))
+    again = predict(load_adapter(a.save(tmp_path/"a"), vdm))
+    assert counted.n == first > 0
+    assert np.array_equal(of_a, again) and not np.array_equal(of_a, of_b)
+    if family == "tiny": assert predict(learn(rank=3)).any() and counted.n > first
+    torch._dynamo.reset()
+
 def test_adapter_of_two_experts_on_disk(vdm, tmp_path, folder):
-    a = random_adapter(vdm, 0)
+    a = random_adapter(vdm, n_frames=5)
     a.save(tmp_path/"a")
     assert np.array_equal(load_adapter(tmp_path/"a", vdm).predict(pictures(), steps=2, progress=False).images, a.predict(pictures(), steps=2, progress=False).images)
     with pytest.raises(ValueError, match="was trained with prompt=''"): load_adapter(tmp_path/"a", load_vdm(folder, **CPU, prompt="a cat"))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest, torch
 from diffusers import AutoencoderKLLTXVideo, FirstBlockCacheConfig, LTXImageToVideoPipeline
 from PIL import Image
-from gen2gen.adapter import Adapter, import_lora, load_adapter, lora_config, lora_on, lora_state
+from conftest import random_adapter, sampled, seeded
+from gen2gen.adapter import import_lora, load_adapter
 from gen2gen.cogvideox import posterior
 from gen2gen.finetune import finetune
 from gen2gen.fullsize import still
@@ -12,15 +13,8 @@ from gen2gen.ltx import LTX, load_ltx, small_pipeline
 from gen2gen.pairs import Pairs
 from gen2gen.vdm import check_videos, load_vdm
 
-seeded = lambda s: torch.Generator().manual_seed(s)
-SIZE = 32
-
-@pytest.fixture(scope='module', autouse=True)
-def cache(tmp_path_factory):
-    "Latents are cached where nobody else looks"
-    with pytest.MonkeyPatch.context() as m:
-        m.setenv('GEN2GEN_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield
+pytestmark = pytest.mark.usefixtures('own_cache')
+SIZE, CPU = 32, dict(device='cpu', dtype=torch.float32)
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
@@ -33,12 +27,9 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope='module', params=['0.9.0', '0.9.1'])
 def vdm(request, folders):
-    vdm = load_vdm(folders[request.param], device='cpu', dtype=torch.float32)
+    vdm = load_vdm(folders[request.param], **CPU)
     vdm.kind = request.param
     return vdm
-
-@pytest.fixture(scope='module')
-def images(): return np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
 
 def video(images, n_frames): return np.stack([images[:1]]+[images[1:]]*(n_frames-1), 1)
 
@@ -46,12 +37,6 @@ def pipe_frames(pipe, vdm, images, generator, steps=2, n_frames=9):
     with still(): return pipe([Image.fromarray(i) for i in images], prompt_embeds=vdm.text[0].expand(len(images), -1, -1), prompt_attention_mask=vdm.text[1].expand(len(images), -1),
         height=SIZE, width=SIZE, num_frames=n_frames, num_inference_steps=steps, guidance_scale=1, generator=generator, decode_timestep=vdm.decode_timestep,
         decode_noise_scale=vdm.decode_noise, frame_rate=vdm.fps, output_type='np').frames
-
-def our_frames(vdm, images, generator, steps=2, n_frames=9):
-    "Frames in [0, 1] before they are rounded to bytes"
-    with torch.no_grad():
-        z = vdm.denoise(*vdm.start(images, n_frames, generator), steps)
-        return (torch.cat([vdm.to_pixels(i[None]) for i in z])/2+.5).clamp(0, 1).permute(0, 2, 3, 4, 1).numpy()
 
 def calls(vdm, f):
     "What the transformer was given and gave while `f` ran"
@@ -84,22 +69,22 @@ def test_training_sees_the_image_as_sampling_does(vdm, images):
 def test_frames_are_the_pipelines(vdm, images, alike):
     if not alike and vdm.kind == '0.9.1': pytest.skip('the pipeline cannot draw the noise of the decoder from a list of generators')
     g = lambda: seeded(1) if alike else [seeded(1), seeded(2)]
-    ours, theirs = our_frames(vdm, images, g(), 3), pipe_frames(vdm.pipe, vdm, images, g(), 3)
+    ours, theirs = sampled(vdm, images, g(), 3), pipe_frames(vdm.pipe, vdm, images, g(), 3)
     assert ours.shape == theirs.shape == (2, 9, SIZE, SIZE, 3)
     assert np.abs(ours-theirs).max() < 1e-4
     assert np.abs(vdm.sample(images, g(), steps=3, n_frames=9)-theirs*255).max() <= .5+255e-4
 
 def test_longer_clips_are_the_pipelines(vdm, images):
-    assert np.abs(our_frames(vdm, images[:1], seeded(3), 2, 17)-pipe_frames(vdm.pipe, vdm, images[:1], seeded(3), 2, 17)).max() < 1e-4
+    assert np.abs(sampled(vdm, images[:1], seeded(3), 2, 17)-pipe_frames(vdm.pipe, vdm, images[:1], seeded(3), 2, 17)).max() < 1e-4
 
 def test_frame_rate_is_a_position(folders, images, tmp_path):
     "24 frames a second give the pipeline's frames at 24, and not those at 25; training sees the same"
-    vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32, fps=24)
-    usual = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
-    ours = our_frames(vdm, images[:1], seeded(1))
-    assert np.abs(ours-pipe_frames(vdm.pipe, vdm, images[:1], seeded(1))).max() < 1e-4 < np.abs(ours-our_frames(usual, images[:1], seeded(1))).max()
+    vdm = load_ltx(folders['0.9.0'], **CPU, fps=24)
+    usual = load_ltx(folders['0.9.0'], **CPU)
+    ours = sampled(vdm, images[:1], seeded(1))
+    assert np.abs(ours-pipe_frames(vdm.pipe, vdm, images[:1], seeded(1))).max() < 1e-4 < np.abs(ours-sampled(usual, images[:1], seeded(1))).max()
     seen, _ = calls(vdm, lambda: vdm.loss(vdm.encode(video(images, 9)), vdm.condition(images[:1]), seeded(0)))
-    randomised(vdm, 2, 2.).save(tmp_path)
+    random_adapter(vdm, 2, 2.).save(tmp_path)
     with pytest.raises(ValueError, match='fps=24'): load_adapter(tmp_path, usual)
     assert seen[0][0]['rope_interpolation_scale'] == (8/24, 8, 8) and vdm.fingerprint['fps'] == 24 != usual.fingerprint['fps']
 
@@ -137,7 +122,7 @@ def test_last_latent_is_the_answer(folders, n_frames):
 
 def test_decoder_noise_is_seeded(folders, images):
     "Decoders that inject noise draw it from torch's global generator: the frames do not depend on it, and it is left as it was"
-    vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
+    vdm = load_ltx(folders['0.9.0'], **CPU)
     config = dict(vdm.vae.config) | dict(decoder_inject_noise=[True]*5)
     torch.manual_seed(0)
     vdm.vae = AutoencoderKLLTXVideo.from_config(config).eval()
@@ -153,32 +138,25 @@ def test_decoder_noise_is_seeded(folders, images):
         torch.manual_seed(3)
         assert torch.equal(vdm.to_pixels(z), first) and (plain-moved).abs().max() > 1e-3
 
-def randomised(vdm, rank, alpha, seed=0):
-    "An adapter whose weights are all far from zero"
-    config = lora_config(vdm, rank, alpha)
-    with lora_on(vdm, config) as name: state = lora_state(vdm, name)
-    g = seeded(seed)
-    return Adapter(vdm, {k: torch.randn(v.shape, generator=g)*.3 for k, v in state.items()}, dict(n_frames=9), config)
-
 def test_adapter_in_the_pipeline(vdm, folders, images, tmp_path):
     "What gen2gen saves, the pipeline loads, at the same strength although α is not the rank"
-    adapter = randomised(vdm, 4, 1.)
+    adapter = random_adapter(vdm, 4, 1.)
     adapter.save(tmp_path)
-    with adapter.active(): ours = our_frames(vdm, images, seeded(1))
-    plain = our_frames(vdm, images, seeded(1))
+    with adapter.active(): ours = sampled(vdm, images, seeded(1))
+    plain = sampled(vdm, images, seeded(1))
     with still(): pipe = LTXImageToVideoPipeline.from_pretrained(folders[vdm.kind], local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(tmp_path))
     assert np.abs(ours-pipe_frames(pipe, vdm, images, seeded(1))).max() < 1e-4
     assert np.abs(ours-plain).max() > 1e-3
-    with load_adapter(tmp_path, vdm).active(): assert np.abs(our_frames(vdm, images, seeded(1))-ours).max() == 0
+    with load_adapter(tmp_path, vdm).active(): assert np.abs(sampled(vdm, images, seeded(1))-ours).max() == 0
 
 def test_comfy_round_trip(vdm, folders, images, tmp_path):
     "A ComfyUI file gives the same frames, read by gen2gen and by the pipeline"
-    adapter = randomised(vdm, 4, 1.)
+    adapter = random_adapter(vdm, 4, 1.)
     file, = adapter.export_comfy(tmp_path/'lora.safetensors')
-    with adapter.active(): ours = our_frames(vdm, images[:1], seeded(1))
-    with import_lora(file, vdm, n_frames=9).active(): assert np.abs(ours-our_frames(vdm, images[:1], seeded(1))).max() < 1e-4
+    with adapter.active(): ours = sampled(vdm, images[:1], seeded(1))
+    with import_lora(file, vdm, n_frames=9).active(): assert np.abs(ours-sampled(vdm, images[:1], seeded(1))).max() < 1e-4
     with still(): pipe = LTXImageToVideoPipeline.from_pretrained(folders[vdm.kind], local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(file))
@@ -186,7 +164,7 @@ def test_comfy_round_trip(vdm, folders, images, tmp_path):
 
 def test_step_cache(folders, images):
     "A cache that never reuses a block changes nothing, one that always does changes the frames, and neither stays on"
-    vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
+    vdm = load_ltx(folders['0.9.0'], **CPU)
     frames = lambda: vdm.sample(images[:1], seeded(0), steps=4, n_frames=9)
     plain = frames()
     vdm.step_cache = FirstBlockCacheConfig(threshold=-1.)
@@ -206,7 +184,7 @@ def test_bfloat16(folders, images):
 
 def test_folders_of_other_pipelines(folders, images, tmp_path):
     "LTX is published in folders of the text-to-video pipeline and of the one with conditions; both serve"
-    usual = load_vdm(folders['0.9.1'], device='cpu', dtype=torch.float32)
+    usual = load_vdm(folders['0.9.1'], **CPU)
     for kind in ('LTXPipeline', 'LTXConditionPipeline'):
         copy = tmp_path/kind
         copy.mkdir()
@@ -214,7 +192,7 @@ def test_folders_of_other_pipelines(folders, images, tmp_path):
             if o.is_dir(): (copy/o.name).symlink_to(o)
         index = json.loads((folders['0.9.1']/'model_index.json').read_text())
         (copy/'model_index.json').write_text(json.dumps(index | dict(_class_name=kind)))
-        vdm = load_vdm(copy, device='cpu', dtype=torch.float32)
+        vdm = load_vdm(copy, **CPU)
         assert vdm.revision == usual.revision and (vdm.sample(images[:1], seeded(0), 2, 9) == usual.sample(images[:1], seeded(0), 2, 9)).all()
 
 def test_paper_settings(vdm):
@@ -226,7 +204,7 @@ def test_paper_settings(vdm):
     assert small['alpha'] == small['rank'] == 64 and small['lr'] == 2e-4 and small['schedule'] == 'linear'
 
 def test_bad_input(folders, images):
-    vdm = load_ltx(folders['0.9.0'], device='cpu', dtype=torch.float32)
+    vdm = load_ltx(folders['0.9.0'], **CPU)
     with pytest.raises(ValueError, match='nearest it can is 9'): vdm.sample(images, n_frames=12)
     with pytest.raises(ValueError, match='32×32'): vdm.sample(np.zeros((1, 30, 34, 3), np.uint8), n_frames=9)
     with pytest.raises(ValueError, match='at least 2 steps'): vdm.sample(images, steps=1, n_frames=9)
