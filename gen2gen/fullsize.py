@@ -7,7 +7,7 @@ __all__ = ['small_text', 'still', 'check_pipeline', 'content_revision', 'hub_fol
            'load_fullsize']
 
 # %% ../nbs/11a_fullsize.ipynb #0fb6d0e1
-import hashlib, json, warnings
+import hashlib, json, os, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import diffusers, torch, transformers
@@ -308,6 +308,7 @@ def load_fullsize(
     folder = Path(path)
     if shard and quantization: raise ValueError('shard=True does not go with quantization: leave one of them out')
     index, configs, files = check_pipeline(folder)
+    if shard or 'LOCAL_RANK' in os.environ: Accelerator(mixed_precision='no')  # gives each process its own card before anything is put on one
     name = cls.recognise(index, configs)
     device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or 'cpu')
     dtype = dtype or native_dtype(device)
