@@ -236,7 +236,6 @@ def start(self:FullSize,
     return noise, self.condition(images, n_frames)
 
 @patch
-@torch.no_grad()
 def sample(self:FullSize,
     images, # uint8 (n, H, W, 3)
     generator=None, # torch generator on the CPU, or a list with one for each image
@@ -246,10 +245,11 @@ def sample(self:FullSize,
     "Generate a video for each input image; classifier-free guidance is off, as there is one prompt"
     images, steps, n_frames = np.asarray(images), steps or self.default_steps, n_frames or self.default_frames
     check_videos(self, n_frames, *images.shape[1:3])
-    noise, condition = self.start(images, n_frames, generator)
+    with torch.no_grad(): noise, condition = self.start(images, n_frames, generator)
     for t in self.experts.values():
         if self.step_cache is not None: t.enable_cache(self.step_cache)
-    try: return self.decode(self.denoise(noise, condition, steps))
+    try:
+        with torch.no_grad(): return self.decode(self.denoise(noise, condition, steps))
     finally:
         for t in self.experts.values():
             if self.step_cache is not None: t.disable_cache()
