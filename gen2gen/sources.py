@@ -85,7 +85,11 @@ def unpack(
             if path.suffix == ".zip":
                 with zipfile.ZipFile(path) as z: z.extractall(whole)
             else:
-                with tarfile.open(path) as t: t.extractall(whole, filter="data")
+                with tarfile.open(path) as t:
+                    bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not (whole/m.name).resolve().is_relative_to(whole.resolve())]
+                    if bad: raise tarfile.ExtractError(f"{bad[0]} is a link or leads out of it")
+                    t.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none, so the check above is ours
+                    t.extractall(whole)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError) as e: raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
         os.replace(whole, out)
     return out
