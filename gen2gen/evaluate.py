@@ -10,7 +10,6 @@ __all__ = ['METHODS', 'PACKAGES', 'score', 'summary', 'copy_input', 'few', 'eval
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 import json, os, platform, re
 
 import matplotlib.pyplot as plt
@@ -23,7 +22,7 @@ from .adapter import Predictions
 from .controls import edges, grabcut, otsu, unet
 from .finetune import finetune
 from .metrics import Interval, Metric, bootstrap_ci, get_metric
-from .pairs import Pairs, as_pictures
+from .pairs import Pairs, as_pictures, whole
 from .vdm import VDM, load_vdm
 
 # %% ../nbs/22_evaluate.ipynb #fdee8077
@@ -93,14 +92,8 @@ def few(
 # %% ../nbs/22_evaluate.ipynb #6e014b25
 def _write(path, text):
     "Write a text file that is either whole or not there."
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
-            (part := Path(tmp)/path.name).write_text(text, encoding="utf-8")
-            os.replace(part, path)
-    except OSError as e: raise OSError(e.errno, f"{path} cannot be written ({e.strerror}): choose another place or make room") from e
-    return path
+    with whole(path) as part: part.write_text(text, encoding="utf-8")
+    return Path(path)
 
 def _digest(pairs): return sha256(pairs.inputs.tobytes() + pairs.targets.tobytes()).hexdigest()[:12]
 

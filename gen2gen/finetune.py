@@ -283,7 +283,7 @@ def save(self:Trainer,
                  scheduler={k: v for k, v in self.scheduler.state_dict().items() if k != 'lr_lambdas'})
     try: atomic_save({f'{part}/{k}': v for part, o in parts.items() for k, v in o.items()}, path, dict(gen2gen=json.dumps(about)))
     except OSError as e:
-        raise OSError(e.errno, f'{path} could not be written at step {self.step} ({e.strerror or e}); the checkpoint before it is untouched: make room and continue with resume=True') from e
+        raise OSError(e.errno, f'{e.strerror or e}; the checkpoint before step {self.step} is untouched: go on with resume=True') from e
 
 # %% ../nbs/21_finetune.ipynb #88dfa2a9
 @patch
@@ -409,7 +409,7 @@ def _begin(out, resume, main):
     out = Path(out)
     if main:
         with write_folder(out): pass
-        for part in (*out.glob(f'{CHECKPOINT}*.part'), *out.glob('.part-*')): shutil.rmtree(part) if part.is_dir() else part.unlink()
+        for part in (*out.glob(f'.{CHECKPOINT}-*'), *out.glob('.part-*')): shutil.rmtree(part)
     file = out/CHECKPOINT
     if file.exists() and not resume: raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
     return file, file.exists()

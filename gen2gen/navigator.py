@@ -15,8 +15,9 @@ from IPython.display import HTML
 
 from .arc import PALETTE
 from .arc_solve import attempts
+from .pairs import whole
 from .show import _data_url
-from .sweep import load_result, write_whole
+from .sweep import load_result
 
 # %% ../nbs/37_navigator.ipynb #c936f6f1
 def packed(
@@ -144,5 +145,5 @@ def save_navigator(
     title="ARC navigator", # of the page
 )->Path:
     "Write the navigator as a page."
-    write_whole(path, lambda p: p.write_text(navigator_page(problems, title), encoding="utf-8"))
+    with whole(path) as part: part.write_text(navigator_page(problems, title), encoding="utf-8")
     return Path(path)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RESIZE', 'PHOTOS', 'COLOUR_PHOTOS', 'SUFFIXES', 'to_rgb', 'read_image', 'fit', 'photo', 'photos', 'as_pictures',
-           'Pairs', 'load_pairs', 'load_images']
+           'Pairs', 'load_pairs', 'load_images', 'whole']
 
 # %% ../nbs/00_pairs.ipynb #a44286e3
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -334,6 +335,21 @@ def load_images(
     if not files: raise ValueError("there is no file to read: the list of paths is empty")
     return as_pictures(_one_size(files, [read_image(f, ground) for f in files], size, resize, ground))
 
+# %% ../nbs/00_pairs.ipynb #e7a10b01
+@contextmanager
+def whole(
+    path, # file or folder to make; a file that is there is replaced
+    remedy:str="make room or choose another folder", # end of the message
+): # gives a `Path` to write to. `OSError` that names `path` if it cannot be written
+    "Write a file or a folder that is either whole or not there"
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
+            yield (part := Path(tmp)/path.name)
+            os.replace(part, path)
+    except OSError as e: raise OSError(e.errno, f"{path} cannot be written ({e.strerror or e}): {remedy}") from e
+
 # %% ../nbs/00_pairs.ipynb #c04903d9
 @patch
 def save(self:Pairs,
@@ -344,14 +360,10 @@ def save(self:Pairs,
     if path.exists(): raise FileExistsError(f"{path} exists already; choose another folder or remove it")
     if bad := [o for o in self.names if not o or o != Path(o).name or "\\" in o or o.startswith(".")]:
         raise ValueError(f"the pair's name {bad[0]!r} cannot be a file name; rename it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
-            for side, pics in (("input", self.inputs), ("target", self.targets)):
-                (folder := Path(tmp)/"whole"/side).mkdir(parents=True)
-                for name, pic in zip(self.names, pics): Image.fromarray(pic).save(folder/f"{name}.png")
-            os.rename(Path(tmp)/"whole", path)
-    except OSError as e: raise OSError(f"{path} cannot be written ({e.strerror or e}): choose another folder or make room") from e
+    with whole(path) as part:
+        for side, pics in (("input", self.inputs), ("target", self.targets)):
+            (part/side).mkdir(parents=True)
+            for name, pic in zip(self.names, pics): Image.fromarray(pic).save(part/side/f"{name}.png")
     return path
 
 # %% ../nbs/00_pairs.ipynb #03a6bd80

@@ -20,7 +20,6 @@ import functools, math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from PIL import Image
 from .pairs import photo
 
@@ -776,7 +775,7 @@ def recolour(n, size, w, g):
 @kind('boards', 1.)
 def spread(n, size, w, g):
     "Cells grow into their neighbours"
-    ids, pal = board(n, size, g, fill=uniform(g, n, 1, 1, lo=.02, hi=.12)); c = ids.shape[1]; b = ids.float()[:, None]
+    ids, pal = board(n, size, g, fill=uniform(g, n, 1, 1, lo=.02, hi=.12)); b = ids.float()[:, None]
     for _ in range(int(integers(g, 1, 3, 1))): b = torch.where(b > 0, b, F.max_pool2d(b, 3, 1, 1))
     x, y = paint(ids, pal), paint(b[:, 0].long(), pal); return x[:, None]+(y-x)[:, None]*per_frame(w)
 

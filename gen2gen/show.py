@@ -12,7 +12,6 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import os
 
 import imageio.v2 as iio
 import ipywidgets as W
@@ -22,6 +21,7 @@ from IPython.display import HTML
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
+from .pairs import whole
 from .transitions import TRANSITIONS, get_transition
 
 # %% ../nbs/03_show.ipynb #4e910759
@@ -104,18 +104,11 @@ def save_video(
     if v.ndim != 4 or v.shape[-1] != 3 or v.dtype != np.uint8: raise ValueError(f"frames is {v.dtype} {v.shape}; a video needs uint8 (F, H, W, 3)")
     v = enlarge(v, min_side)
     v = np.pad(v, [(0, 0), (0, v.shape[1] % 2), (0, v.shape[2] % 2), (0, 0)], mode="edge")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as tmp:
-            part = f"{tmp}/whole.mp4"
-            with iio.get_writer(part, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2,
-                                output_params=["-crf", "16", "-movflags", "+faststart"]) as out:
-                for frame in v: out.append_data(frame)
-            if (n := _n_frames(part)) != len(v): raise OSError(f"ffmpeg wrote {n} of {len(v)} frames")
-            os.replace(part, path)
-    except OSError as e:
-        why = e.strerror or str(e).partition("\n")[0]
-        raise OSError(f"{path} cannot be written whole ({why}): make room or choose another folder") from e
+    with whole(path) as part:
+        with iio.get_writer(part, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2,
+                            output_params=["-crf", "16", "-movflags", "+faststart"]) as out:
+            for frame in v: out.append_data(frame)
+        if (n := _n_frames(part)) != len(v): raise OSError(f"ffmpeg wrote {n} of {len(v)} frames")
     return path
 
 # %% ../nbs/03_show.ipynb #889915e0

@@ -10,7 +10,6 @@ __all__ = ['SOURCES', 'data_folder', 'fetch', 'unpack', 'pets', 'load_poses', 'c
 from dataclasses import dataclass
 from hashlib import new as new_hash
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Callable
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -19,7 +18,7 @@ import json, os, tarfile, zipfile
 import numpy as np
 from PIL import Image
 
-from .pairs import Pairs, fit, read_image
+from .pairs import Pairs, fit, read_image, whole
 from .tasks import JOINTS, as_mask, pose_picture
 
 # %% ../nbs/37_sources.ipynb #512bb33f
@@ -79,19 +78,17 @@ def unpack(
     path = Path(path)
     out = path.with_name(path.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tar"))
     if out.is_dir(): return out
-    with TemporaryDirectory(dir=path.parent, prefix=f".{out.name}-") as tmp:
-        whole = Path(tmp)/"whole"
+    with whole(out) as part:
         try:
             if path.suffix == ".zip":
-                with zipfile.ZipFile(path) as z: z.extractall(whole)
+                with zipfile.ZipFile(path) as z: z.extractall(part)
             else:
                 with tarfile.open(path) as t:
-                    bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not (whole/m.name).resolve().is_relative_to(whole.resolve())]
+                    bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not (part/m.name).resolve().is_relative_to(part.resolve())]
                     if bad: raise tarfile.ExtractError(f"{bad[0]} is a link or leads out of it")
                     t.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none, so the check above is ours
-                    t.extractall(whole)
+                    t.extractall(part)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError) as e: raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
-        os.replace(whole, out)
     return out
 
 # %% ../nbs/37_sources.ipynb #8b314eda

@@ -11,7 +11,6 @@ __all__ = ['TASK_PHOTOS', 'TASKS', 'RAMP', 'JOINTS', 'JOINT_COLOURS', 'LIMBS', '
 
 # %% ../nbs/32_tasks.ipynb #f8d3ba80
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Callable
 import difflib, math

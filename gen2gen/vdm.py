@@ -7,14 +7,14 @@ __all__ = ['VDMS', 'PIPELINES', 'VDM', 'check_videos', 'Share', 'normal', 'VDMEn
            'atomic_save', 'cache_folder', 'cached_latents', 'pair_latents']
 
 # %% ../nbs/10_vdm.ipynb #5e1526c9
-import hashlib, importlib, json, os, tempfile, warnings
+import hashlib, importlib, json, os, warnings
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from .pairs import Pairs
+from .pairs import Pairs, whole
 from .transitions import make_videos
 
 # %% ../nbs/10_vdm.ipynb #b48f025f
@@ -188,16 +188,9 @@ def atomic_save(
     metadata: dict=None, # str → str, kept in the file's header
 ):
     "Write a safetensors file that is either whole or not there"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part'); os.close(fd)
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, tmp, metadata=metadata)
-        os.umask(mask := os.umask(0)); os.chmod(tmp, 0o666 & ~mask)  # temporary files are private; the result is as any other file
-        os.replace(tmp, path)
-    except BaseException as e:
-        Path(tmp).unlink(missing_ok=True)
-        if isinstance(e, SafetensorError): raise OSError(f'could not write {path}: {e}') from e
-        raise
+    with whole(path) as part:
+        try: save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=metadata)
+        except SafetensorError as e: raise OSError(str(e)) from e  # a full disk, most often
 
 # %% ../nbs/10_vdm.ipynb #3cf8ef4c
 def cache_folder() -> Path:

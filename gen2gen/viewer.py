@@ -12,14 +12,14 @@ from hashlib import sha256
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-import json, os
+import json
 
 import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
 from .metrics import get_metric
+from .pairs import whole
 
 # %% ../nbs/04_viewer.ipynb #b5915bd6
 @dataclass
@@ -226,11 +226,8 @@ def save_exhibits(
     told = [dict(task=e.task, name=e.name, variant=e.variant, score=e.score, note=e.note) for e in shown]
     f, h, w, _ = shown[0].video.shape
     about = dict(sha256=sha256(data).hexdigest(), frames=f, size=[h, w], truth=shown[0].target is not None, how=how, exhibits=told)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as tmp:
-        for name, content in ((path.with_suffix(".webp").name, data), (path.name, (json.dumps(about, indent=1, ensure_ascii=False)+"\n").encode())):
-            (Path(tmp)/name).write_bytes(content)
-            os.replace(Path(tmp)/name, path.with_name(name))
+    for file, content in ((path.with_suffix(".webp"), data), (path, (json.dumps(about, indent=1, ensure_ascii=False)+"\n").encode())):
+        with whole(file) as part: part.write_bytes(content)
     return path
 
 # %% ../nbs/04_viewer.ipynb #666d7fc6

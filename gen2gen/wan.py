@@ -7,7 +7,7 @@ __all__ = ['TRANSFORMER', 'VAE', 'CONFIGS', 'SMALL', 'calibrated', 'average_bloc
            'meta_inputs']
 
 # %% ../nbs/12_wan.ipynb #8dbf28a2
-import diffusers, math, torch, transformers
+import math, torch, transformers
 import numpy as np
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 from fastcore.basics import patch

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from .adapter import generate
 from .finetune import StopFinetuning, finetune, plot_curve
 from .metrics import get_metric
-from .show import encode_image, enlarge, strip
+from .show import encode_image, strip
 
 # %% ../nbs/23_widgets.ipynb #2fdafe77
 def _png(figure):
