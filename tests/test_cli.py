@@ -170,6 +170,11 @@ def test_task_by_name(here):
     scores = json.loads(ok("score pose pose --vdm vdm --n 3 --json --quiet").stdout)
     assert list(scores["adapter"]) == ["pck"] and scores["adapter"]["pck"]["n"] == 3
 
+@pytest.mark.parametrize("name", g.TASKS)
+def test_every_task_by_name(here, name):
+    ok(f"finetune {name} --vdm vdm --n 1 --size 16 --steps 1 --out every-{name} --quiet")
+    assert list(json.loads(ok(f"score every-{name} {name} --vdm vdm --n 2 --json --quiet").stdout)["adapter"]) == [g.TASKS[name].metric]
+
 def test_a_folder_goes_before_a_task(here):
     g.load_pairs("task")[:2].save(here/"hflip")
     assert json.loads(ok("finetune hflip --vdm vdm --steps 1 --out hflip-a --json --quiet").stdout)["n"] == 2
