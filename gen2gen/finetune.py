@@ -283,7 +283,7 @@ def save(self:Trainer,
                  scheduler={k: v for k, v in self.scheduler.state_dict().items() if k != 'lr_lambdas'})
     try: atomic_save({f'{part}/{k}': v for part, o in parts.items() for k, v in o.items()}, path, dict(gen2gen=json.dumps(about)))
     except OSError as e:
-        raise OSError(e.errno, f'{e.strerror or e}; the checkpoint before step {self.step} is untouched: go on with resume=True') from e
+        raise OSError(*[e.errno]*bool(e.errno), f'{e.strerror or e}; the checkpoint before step {self.step} is untouched: go on with resume=True') from e
 
 # %% ../nbs/21_finetune.ipynb #88dfa2a9
 @patch

@@ -348,7 +348,9 @@ def whole(
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
             yield (part := Path(tmp)/path.name)
             os.replace(part, path)
-    except OSError as e: raise OSError(e.errno, f"{path} cannot be written ({e.strerror or e}): {remedy}") from e
+    except OSError as e:
+        why = e.strerror or str(e).partition("\n")[0]
+        raise OSError(*[e.errno]*bool(e.errno), f"{path} cannot be written ({why}): {remedy}") from e
 
 # %% ../nbs/00_pairs.ipynb #c04903d9
 @patch

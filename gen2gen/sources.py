@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
-import json, os, tarfile, zipfile
+import gzip, json, os, tarfile, zipfile, zlib
 
 import numpy as np
 from PIL import Image
@@ -88,7 +88,7 @@ def unpack(
                     if bad: raise tarfile.ExtractError(f"{bad[0]} is a link or leads out of it")
                     t.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none, so the check above is ours
                     t.extractall(part)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as e: raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as e: raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
     return out
 
 # %% ../nbs/37_sources.ipynb #8b314eda
