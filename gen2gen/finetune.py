@@ -409,7 +409,7 @@ def _begin(out, resume, main):
     out = Path(out)
     if main:
         with write_folder(out): pass
-        for part in (*out.glob(f'.{CHECKPOINT}-*'), *out.glob('.part-*')): shutil.rmtree(part)
+        for part in out.glob('.part-*'): shutil.rmtree(part)
     file = out/CHECKPOINT
     if file.exists() and not resume: raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
     return file, file.exists()

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
-import os, stat, warnings, zipfile
+import os, shutil, stat, warnings, zipfile
 
 import numpy as np
 from fastcore.basics import patch
@@ -343,14 +342,17 @@ def whole(
 ): # gives a `Path` to write to. `OSError` that names `path` if it cannot be written
     "Write a file or a folder that is either whole or not there"
     path = Path(path)
+    tmp = path.parent/f".part-{os.urandom(4).hex()}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as tmp:
-            yield (part := Path(tmp)/path.name)
-            os.replace(part, path)
+        tmp.mkdir(parents=True)
+        yield (part := tmp/path.name)
+        os.replace(part, path)
     except OSError as e:
         why = e.strerror or str(e).partition("\n")[0]
         raise OSError(*[e.errno]*bool(e.errno), f"{path} cannot be written ({why}): {remedy}") from e
+    finally:
+        try: shutil.rmtree(tmp, ignore_errors=True)
+        except KeyboardInterrupt: shutil.rmtree(tmp, ignore_errors=True); raise
 
 # %% ../nbs/00_pairs.ipynb #c04903d9
 @patch

@@ -108,7 +108,7 @@ class Actors:
         try: import ray
         except ImportError: raise ValueError("a cluster needs Ray: pip install gen2gen[cluster]") from None
         self.ray, self.mine, self.jobs = ray, not ray.is_initialized(), {}
-        if self.mine: ray.init(**(dict(num_cpus=workers, address="local") if address == "local" else dict(address=address)), include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level="error")
+        if self.mine: self._connect(dict(num_cpus=workers, address="local", include_dashboard=False) if address == "local" else dict(address=address))
         class Actor:
             def __init__(self, packed): self.packed, self.base = packed, ()
             def job(self, name, payload):
@@ -117,6 +117,13 @@ class Actors:
                 except Exception as e: return dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
                 return attempt(work, self.base[0], name, payload)
         self.actor, self.packed = ray.remote(Actor).options(**{"num_cpus": 1, **(options or {})}), cloudpickle.dumps((setup, work))
+    def _connect(self, where, tries=3):
+        "Ray gives its own node 30 s to start, which a busy machine may exceed."
+        try: self.ray.init(**where, log_to_driver=False, logging_level="error")
+        except Exception as e:
+            self.ray.shutdown()
+            if tries == 1 or "timed out during startup" not in str(e): raise
+            self._connect(where, tries-1)
     def start(self): return self.actor.remote(self.packed)
     def send(self, worker, name, payload): self.jobs[worker.job.remote(name, payload)] = worker
     def wait(self, workers, timeout):

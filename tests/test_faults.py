@@ -1,5 +1,5 @@
 "What goes wrong on real machines: every fault gives one clear error that names file and remedy, and nothing half-written is left."
-import errno, json, os, pickle, re, resource, shlex, signal, subprocess, sys, zipfile
+import errno, json, os, pickle, re, resource, shlex, shutil, signal, subprocess, sys, zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from gen2gen.adapter import LAST, seeded
 from gen2gen.cli import app
 from gen2gen.evaluate import evaluate, few, save_results
 from gen2gen.finetune import CHECKPOINT
+from gen2gen.pairs import whole
 from gen2gen.tiny import WEIGHTS, Tiny, random_transformer
 from gen2gen.vdm import atomic_save, cached_latents
 
@@ -248,9 +249,20 @@ def test_ctrl_c_saves_and_says_how_to_resume(d, made):
     cli_refuses(shlex.join(line), CHECKPOINT, "--resume")
     r = CliRunner().invoke(app, [*line, "--resume", "--json", "--quiet"])
     assert r.exit_code == 0 and json.loads(r.stdout)["steps"] == steps
-    whole = g.finetune(made["pairs"], made["vdm"], steps=steps, seed=3, progress=False)
+    undisturbed = g.finetune(made["pairs"], made["vdm"], steps=steps, seed=3, progress=False)
     got = g.load_adapter(out, made["vdm"])
-    assert got.settings["losses"] == whole.settings["losses"] and all((got.state[k] == v).all() for k, v in whole.state.items())
+    assert got.settings["losses"] == undisturbed.settings["losses"] and all((got.state[k] == v).all() for k, v in undisturbed.state.items())
+
+def test_ctrl_c_while_tidying_up(tmp_path, monkeypatch):
+    "Ctrl-C in the moment after a file has got its name leaves nothing beside it"
+    rmtree, calls = shutil.rmtree, []
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1: raise KeyboardInterrupt
+        rmtree(*args, **kwargs)
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path/"a.txt") as part: part.write_text("new")
+    assert [o.name for o in tmp_path.iterdir()] == ["a.txt"] and (tmp_path/"a.txt").read_text() == "new"
 
 # Names that lead out of the folder
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", "a\\b", ".hidden", ""])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gen2gen.pairs import whole
 from gen2gen.sweep import gather, load_result, sweep
 from test_faults import content, disk, filled, read_only # noqa: F401
 
@@ -101,7 +102,15 @@ def test_full_or_read_only_disk(disk, fault):
 
 def test_a_disk_that_fills_up_keeps_what_was_done(disk):
     with pytest.raises(OSError, match="big.*make room"): run(dict(a=("array", 1000), big=("array", 5 << 20), c=("fine",)), disk/"s")
-    assert gather(disk/"s").job.tolist() == ["a"] and not list((disk/"s").rglob("*.part"))
+    assert gather(disk/"s").job.tolist() == ["a"] and not list((disk/"s").rglob(".part-*"))
+
+def test_what_a_killed_sweep_left_half_written_is_cleared(tmp_path):
+    run(dict(a=("fine",)), tmp_path)
+    writing = whole(tmp_path/"results/b.safetensors") # never left: the driver was killed
+    writing.__enter__().write_bytes(b"half")
+    assert len(list(tmp_path.rglob("b.safetensors"))) == 1
+    assert run(dict(a=("fine",), b=("fine",)), tmp_path, resume=True).status.tolist() == ["done"]*2
+    assert sorted(o.name for o in (tmp_path/"results").iterdir()) == ["a.safetensors", "b.safetensors"]
 
 def test_damaged_result_is_named(tmp_path):
     run(dict(a=("fine",)), tmp_path)
