@@ -11,6 +11,8 @@ config := settings.ini setup.py pins.txt
 enter := . "$(VENV)/bin/activate" &&
 # The kernel, the tools and the packages are those of $(VENV), whatever else the user has installed.
 unexport PYTHONPATH PYTHONHOME
+# Without bytecode every process compiles all of torch and diffusers again, 15 s and more each.
+unexport PYTHONDONTWRITEBYTECODE
 export PYTHONNOUSERSITE := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
