@@ -85,7 +85,7 @@ def training_pairs(
     return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == "none" else again
 
 # %% ../nbs/34_arc_solve.ipynb #ef3adf10
-DEFAULTS = dict(layout="tiny", augment="none", samples=3, steps=100, batch_size=8, lr=3e-3, rank=16, n_frames=3, transition="discrete", sampler_steps=None, seed=42)
+DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=40, batch_size=4, lr=1e-2, rank=16, n_frames=2, transition="discrete", sampler_steps=None, seed=42)
 
 def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there
@@ -100,7 +100,8 @@ def _videos(vdm, puzzle, layout, s):
     rng = np.random.default_rng([s["seed"], 1])
     views = [(0, np.arange(10))] + [draw_view(puzzle.demos, s["augment"], rng) for _ in range(s["samples"]-1)]
     images = np.stack([draw(x, layout, v) for x in puzzle.inputs for v in views])
-    made = generate(vdm, images, 1, s["seed"], s["sampler_steps"], s["n_frames"])[:, 0].reshape(len(puzzle.inputs), len(views), s["n_frames"], *images.shape[1:])
+    made = generate(vdm, images, 1, s["seed"], s["sampler_steps"] or max(8, vdm.default_steps), vdm.frames(s["n_frames"]))[:, 0]
+    made = made.reshape(len(puzzle.inputs), len(views), *made.shape[1:])
     back = [np.stack([turned(v, k, (1, 2), back=True) for v, (k, _) in zip(vs, views)]) for vs in made]
     return back, np.stack([c for _, c in views])
 
@@ -125,7 +126,7 @@ def solve(
     s = solve_settings(**settings)
     layout = task_layout(puzzle, s["layout"], s["augment"])
     pairs, again = training_pairs(puzzle, layout, s["augment"], s["batch_size"])
-    adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=s["n_frames"], steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
+    adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=vdm.frames(s["n_frames"]), steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
     with adapter.active(): videos, colours = _videos(vdm, puzzle, layout, s)
     shapes = [rule_shape(puzzle.demos, x) for x in puzzle.inputs]
     def grids(reading):

@@ -343,14 +343,14 @@ def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, re
     puzzles = load_puzzles(source, split)
     if limit is not None and limit < 1: raise ValueError(f"--limit {limit}: at least one task is needed")
     if tasks and (bad := [o for o in tasks.split(",") if o not in puzzles]): raise ValueError(f"--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}")
-    from gen2gen.arc_solve import score_run, solve_all, submission, summarise, task_order
+    from gen2gen.arc_solve import score_run, solve_all, solve_settings, submission, summarise, task_order
     from gen2gen.evaluate import save_results
     from gen2gen.navigator import run_problems, save_navigator
     chosen = {o: puzzles[o] for o in (tasks.split(",") if tasks else task_order(puzzles)[:limit])}
     run = solve_all(chosen, out, vdm, not random_weights, settings, workers=workers, ray=ray, resume=resume, retry=retry, progress=not quiet)
     answers = load_answers(source, split)
     scores = score_run(out, answers, k)
-    save_results(scores, out/"scores.csv", source=str(source) if str(source) in ("arc-agi-1", "arc-agi-2") else "conceptarc", split=split, vdm=vdm, pretrained=not random_weights, attempts=k, workers=workers, settings=settings)
+    save_results(scores, out/"scores.csv", source=str(source) if str(source) in ("arc-agi-1", "arc-agi-2") else "conceptarc", split=split, vdm=vdm, pretrained=not random_weights, attempts=k, workers=workers, settings=solve_settings(**settings))
     submission(out, out/"submission.json", puzzles=chosen)
     if len(done := [o for o in chosen if (out/f"results/{o}.safetensors").exists()]): save_navigator(run_problems(out, puzzles, answers, k, names=done[:100]), out/"navigator.html")
     table, counts = summarise(scores, unit), run.status.value_counts().to_dict()
@@ -363,7 +363,7 @@ def _arc_told(table, unit):
     for r in table.itertuples(): yield f"{r.reading:8} {'by ' + r.by:9} {f'{r.right}/{r.n} {unit}s':>11}  {r.share:6.3f}  [{r.low:.3f}, {r.high:.3f}]"
 
 # %% ../nbs/90_cli.ipynb #96f1d127
-@command("gen2gen arc --out run --limit 20", "gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both", "gen2gen arc --vdm tiny-arc/ --workers 2 --out run --resume",
+@command("gen2gen arc --out run --limit 20", "gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both", "gen2gen arc --vdm tiny-arc --workers 2 --out run --resume",
          "gen2gen arc --ray auto --workers 16 --out run")
 def arc(
     *,
@@ -374,9 +374,9 @@ def arc(
     limit:int|None=None, # only so many tasks of that order
     vdm:str="tiny", # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights:bool=False, # the same architecture with random weights, the control
-    augment:str="none", # of the demonstrations: none, symmetries, colours or both
-    samples:int|None=None, # videos generated for each test input; default: 3
-    steps:int|None=None, # training steps of each adapter; default: 100
+    augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
+    samples:int|None=None, # videos generated for each test input; default: 6
+    steps:int|None=None, # training steps of each adapter; default: 40
     seed:int=42, # of everything random
     workers:int=1, # tasks at a time, each in a process with a model of its own
     ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine
@@ -400,9 +400,9 @@ def conceptarc(
     limit:int|None=None, # only so many tasks of that order
     vdm:str="tiny", # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights:bool=False, # the same architecture with random weights, the control
-    augment:str="none", # of the demonstrations: none, symmetries, colours or both
-    samples:int|None=None, # videos generated for each test input; default: 3
-    steps:int|None=None, # training steps of each adapter; default: 100
+    augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
+    samples:int|None=None, # videos generated for each test input; default: 6
+    steps:int|None=None, # training steps of each adapter; default: 40
     seed:int=42, # of everything random
     workers:int=1, # tasks at a time, each in a process with a model of its own
     ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONFIG', 'WEIGHTS', 'to_latents', 'from_latents', 'random_transformer', 'rotate', 'attend', 'block_forward',
            'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'native_dtype', 'Tiny',
-           'weights_file', 'load_tiny']
+           'weights_file', 'load_tiny', 'load_tiny_arc']
 
 # %% ../nbs/11_tiny.ipynb #0d91cd39
 import hashlib, json
@@ -270,3 +270,10 @@ def load_tiny(
     file = weights_file(folder)
     transformer = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
     return Tiny(transformer, device, dtype, hashlib.sha256(file.read_bytes()).hexdigest()[:12])
+
+def load_tiny_arc(
+    path=None, # as of `load_tiny`
+    **kwargs, # of `load_tiny`
+) -> Tiny:
+    "Load `tiny-arc`: the network of `tiny`, pretrained further on grid clips"
+    return load_tiny(path or files('gen2gen')/'weights'/'tiny-arc', **kwargs)

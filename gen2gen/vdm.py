@@ -108,6 +108,8 @@ def register_vdm(
 
 register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in the package, 14 MB',
              memory='under 2 GB', about='pretrained by this project on procedural video; runs on a CPU')
+register_vdm('tiny-arc', 'gen2gen.tiny:load_tiny_arc', licence='Apache-2.0', weights='in the package, 14 MB',
+             memory='under 2 GB', about='tiny, pretrained further on coloured grids that change by rule; for ARC')
 
 # %% ../nbs/10_vdm.ipynb #d06e072f
 PIPELINES = {f'{family}{kind}Pipeline': module for family, module, kinds in (('Wan', 'wan', ('', 'ImageToVideo')),
