@@ -85,7 +85,7 @@ def training_pairs(
     return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == "none" else again
 
 # %% ../nbs/34_arc_solve.ipynb #ef3adf10
-DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=40, batch_size=4, lr=1e-2, rank=16, n_frames=2, transition="discrete", sampler_steps=None, seed=42)
+DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=80, batch_size=4, lr=1e-2, rank=16, n_frames=2, transition="discrete", sampler_steps=None, seed=42)
 
 def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there

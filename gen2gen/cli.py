@@ -376,7 +376,7 @@ def arc(
     random_weights:bool=False, # the same architecture with random weights, the control
     augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
     samples:int|None=None, # videos generated for each test input; default: 6
-    steps:int|None=None, # training steps of each adapter; default: 40
+    steps:int|None=None, # training steps of each adapter; default: 80
     seed:int=42, # of everything random
     workers:int=1, # tasks at a time, each in a process with a model of its own
     ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine
@@ -402,7 +402,7 @@ def conceptarc(
     random_weights:bool=False, # the same architecture with random weights, the control
     augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
     samples:int|None=None, # videos generated for each test input; default: 6
-    steps:int|None=None, # training steps of each adapter; default: 40
+    steps:int|None=None, # training steps of each adapter; default: 80
     seed:int=42, # of everything random
     workers:int=1, # tasks at a time, each in a process with a model of its own
     ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine
