@@ -8,7 +8,7 @@ __all__ = ['PICTURES', 'WIDGET', 'KINDS', 'REDIRECT', 'app', 'digest', 'filtered
            'mathml', 'finish', 'build', 'github', 'readme', 'main']
 
 # %% ../nbs/91_docs.ipynb #f678a53c
-import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys
+import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,8 +61,9 @@ for name in 'torch diffusers peft accelerate pandas matplotlib.pyplot skimage to
 for nb, kept in (line.split('\\t') for line in sys.stdin.read().splitlines()):
     if os.fork(): os.wait(); continue
     os.chdir(Path(nb).parent); sys.stdout = open(os.devnull, 'w')
-    Path(kept+'.part').write_text(nbdev_filter(Path(nb).read_text(encoding='utf-8'), printit=False), encoding='utf-8')
-    os.replace(kept+'.part', kept); os._exit(0)
+    part = Path(f'{kept}.{os.getpid()}')
+    part.write_text(nbdev_filter(Path(nb).read_text(encoding='utf-8'), printit=False), encoding='utf-8')
+    part.replace(kept); os._exit(0)
 """
 
 def prefilter(
@@ -229,9 +230,10 @@ def staged_config(
 def stage(
     root: Path, # The project's folder
     out: Path, # Where the site goes
-) -> Path: # The staged project, `_proc/site`
+    to: Path, # Where the staged project goes, an empty folder
+):
     "Write the project as Markdown pages that need no notebook, filter or bibliography"
-    text, to = (root/'_quarto.yml').read_text(encoding='utf-8'), root/'_proc/site'
+    text = (root/'_quarto.yml').read_text(encoding='utf-8')
     quarto = yaml.safe_load(text)
     sources = sorted(p for p in (root/'nbs').glob('*.ipynb') if p.name[0] not in '_.')
     if quarto['ipynb-filters'] == ['nbdev_filter']: prefilter(sources, root)
@@ -241,7 +243,6 @@ def stage(
         try: pages.append(page(nb, bib))
         except ValueError as e: raise ValueError(f'{src.name}: {e}') from None
     names = {p.name: Path(front.get('output-file', p.stem)).stem for p, (front, _) in zip(sources, pages)}
-    shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(root/'nbs', to/'nbs', ignore=shutil.ignore_patterns('*.ipynb', '.*', '_*'))
     site = quarto['website'].get('site-url', '').rstrip('/') + '/nbs/'
     for src, (front, body) in zip(sources, pages):
@@ -249,7 +250,6 @@ def stage(
         head = f'---\n{yaml.safe_dump(kept)}---\n\n' if kept else ''
         (to/'nbs'/f'{names[src.name]}.qmd').write_text(head + prose(lambda s: rename(s, names, site), body), encoding='utf-8')
     (to/'_quarto.yml').write_text(yaml.safe_dump(staged_config(rename(text, names, site), out)), encoding='utf-8')
-    return to
 
 # %% ../nbs/91_docs.ipynb #e5ac6f87
 def mathml(
@@ -288,8 +288,11 @@ def build(
     root = Path(root).resolve()
     quarto = yaml.safe_load((root/'_quarto.yml').read_text(encoding='utf-8'))
     out = Path(out or root/quarto['project']['output-dir']).resolve()
-    site = Site(load(stage(root, out)), quiet=True)
-    pages = site.build()
+    (root/'_proc').mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='site-', dir=root/'_proc') as staged:
+        stage(root, out, Path(staged))
+        site = Site(load(Path(staged)), quiet=True)
+        pages = site.build()
     if site.warnings: raise ValueError('\n'.join(['the site has faults:', *site.warnings]))
     finish(out)
     return pages

@@ -30,8 +30,6 @@ def test_modules_are_what_the_notebooks_export(copy):
     sh('nbdev_clean', cwd=copy)
     assert sh('git', 'status', '--porcelain', cwd=copy) == '', sh('git', 'diff', '--stat', cwd=copy) + 'run: make export'
 
-# it works in the same folder as the site's build, so never at the same time
-@pytest.mark.xdist_group('browser')
 def test_readme_is_current(): sh('gen2gen_docs', 'readme', '--check', cwd=ROOT)
 
 def test_requirements_agree(): sh(sys.executable, '-m', 'pip', 'check')
