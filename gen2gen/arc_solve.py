@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AUGMENTS', 'DEFAULTS', 'CHOICES', 'MODELS', 'task_layout', 'variable_colours', 'draw_view', 'draw', 'training_pairs',
            'solve_settings', 'read_samples', 'solve', 'attempts', 'task_order', 'solve_all', 'score_run', 'wilson',
-           'summarise', 'load_runs', 'score_table', 'breakdown', 'submission']
+           'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table', 'cost_table', 'submission']
 
 # %% ../nbs/34_arc_solve.ipynb #74c4c784
 from collections import Counter
@@ -43,14 +43,16 @@ def task_layout(
 
 # %% ../nbs/34_arc_solve.ipynb #ddf2e518
 def variable_colours(
-    demos, # (input, output) grids
+    puzzle:Puzzle, # the task
 )->np.ndarray: # of 1–9
-    "The colours that do not occur in every demonstration."
-    always = set.intersection(*({*a.flat, *b.flat} for a, b in demos))
-    return np.array([c for c in range(1, 10) if c not in always], int)
+    "The colours that are not in every demonstration, and those that are in each of their inputs but not in each test input."
+    everywhere = lambda grids: set.intersection(*({*np.ravel(g)} for g in grids))
+    demos, given, asked = (everywhere(o) for o in ([[*a.flat, *b.flat] for a, b in puzzle.demos], [a for a, _ in puzzle.demos], puzzle.inputs))
+    fixed = demos - (given - asked)
+    return np.array([c for c in range(1, 10) if c not in fixed], int)
 
 def draw_view(
-    demos, # (input, output) grids
+    puzzle:Puzzle, # the task
     augment, # of `AUGMENTS`
     rng, # numpy generator
 )->tuple: # symmetry 0–7, colour permutation (10,)
@@ -58,7 +60,7 @@ def draw_view(
     k, colours = 0, np.arange(10)
     if augment in ("symmetries", "both"): k = int(rng.integers(8))
     if augment in ("colours", "both"):
-        free = variable_colours(demos)
+        free = variable_colours(puzzle)
         colours[free] = rng.permutation(free)
     return k, colours
 
@@ -81,7 +83,7 @@ def training_pairs(
     as_pairs = lambda views: Pairs(*([draw(d[i], layout, v) for d, v in zip(demos, views)] for i in (0, 1)))
     def again(pairs, seed):
         rng = np.random.default_rng(seed)
-        return as_pairs([draw_view(puzzle.demos, augment, rng) for _ in demos])
+        return as_pairs([draw_view(puzzle, augment, rng) for _ in demos])
     return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == "none" else again
 
 # %% ../nbs/34_arc_solve.ipynb #ef3adf10
@@ -98,7 +100,7 @@ def solve_settings(
 def _videos(vdm, puzzle, layout, s):
     "For each test input the generated videos (samples, F, H, W, 3), turned back, and their views."
     rng = np.random.default_rng([s["seed"], 1])
-    views = [(0, np.arange(10))] + [draw_view(puzzle.demos, s["augment"], rng) for _ in range(s["samples"]-1)]
+    views = [(0, np.arange(10))] + [draw_view(puzzle, s["augment"], rng) for _ in range(s["samples"]-1)]
     images = np.stack([draw(x, layout, v) for x in puzzle.inputs for v in views])
     made = generate(vdm, images, 1, s["seed"], s["sampler_steps"] or max(8, vdm.default_steps), vdm.frames(s["n_frames"]))[:, 0]
     made = made.reshape(len(puzzle.inputs), len(views), *made.shape[1:])
@@ -144,11 +146,12 @@ def attempts(
     by="vote", # of `CHOICES`
 )->list: # at most k grids, the best first
     "The answers to hand in, from the samples of one test input."
-    keys = [(np.shape(g), np.asarray(g, np.uint8).tobytes()) for g in grids if g is not None]
-    first = {key: np.array(g) for key, g in reversed(list(zip(keys, (g for g in grids if g is not None))))}
-    if by == "vote": keys = [key for key, _ in Counter(keys).most_common()]
-    elif by != "seeds": raise ValueError(f"attempts are chosen by {' or '.join(CHOICES)}, not {by!r}")
-    return [first[key] for key in keys[:k]]
+    if by not in CHOICES: raise ValueError(f"attempts are chosen by {' or '.join(CHOICES)}, not {by!r}")
+    grids = [np.asarray(g, np.uint8) for g in grids if g is not None]
+    key = lambda g: (g.shape, g.tobytes())
+    if by == "seeds": return grids[:k]
+    votes = Counter(map(key, grids))
+    return list({key(g): g for g in sorted(grids, key=lambda g: -votes[key(g)])}.values())[:k]
 
 # %% ../nbs/34_arc_solve.ipynb #4b68b185
 def task_order(
@@ -262,6 +265,22 @@ def breakdown(
                   size=df.settled.map({True: "settled by demonstrations", False: "open"}), read=df.size_right.map({True: "size right", False: "size wrong"}))
     def part(o): return pd.Series(dict(right=o.right.sum(), n=len(o), share=o.right.mean(), cells_right=o.cells_right[o.size_right].median()))
     return pd.concat({k: df.groupby(v, observed=True)[["right", "cells_right", "size_right"]].apply(part) for k, v in groups.items()}, names=["what", "value"])
+
+# %% ../nbs/34_arc_solve.ipynb #a1c0e002
+def error_table(
+    runs:dict, # of `load_runs`
+)->pd.DataFrame: # index (model, what, value); "not run" where there is none
+    "`breakdown` of each run."
+    return pd.concat({m: breakdown(df) for m, df in runs.items()}, names=["model"]) if runs else "not run"
+
+def cost_table(
+    runs:dict, # of `load_runs`
+)->pd.DataFrame: # a row a model: tasks, seconds a task, and the processor; "not run" where there is none
+    "What each run took."
+    def row(df):
+        s = df.drop_duplicates("task").seconds
+        return dict(tasks=len(s), median=s.median(), mean=s.mean(), most=s.max(), workers=df.attrs["settings"].get("workers"), machine=df.attrs["machine"]["cpu"])
+    return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient="index").round(1) if runs else "not run"
 
 # %% ../nbs/34_arc_solve.ipynb #ad75212e
 def submission(
