@@ -191,7 +191,7 @@ def plot_curves(
     ns = sorted(df.n.unique())
     for i, (method, c) in enumerate(curves(df[df.metric == metric]).groupby("method", sort=False)):
         x = np.searchsorted(ns, c.n) + .03*i
-        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
+        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{list(METHODS).index(method)}", marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
     unit = f", {m.unit}" if (m := get_metric(metric)).unit else ""
     ax.set(xlabel="training pairs n", xticks=range(len(ns)), xticklabels=ns, title=df.task.iloc[0],
            ylabel=f"{metric}{unit} ({'higher' if m.higher_is_better else 'lower'} is better)")
