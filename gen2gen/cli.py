@@ -157,7 +157,7 @@ def finetune(
     heldout:str|None=None, # pairs to choose the best step by: a folder or .zip, a task, or a share of PAIRS such as 0.2
     transition:str|None=None, # convex, quadratic, square_root, discrete or tiles; default: discrete, or the task's own
     frames:int|None=None, # frames of a transition; default: the VDM's own
-    steps:int|None=None, # training steps; default: 100
+    steps:int|None=None, # training steps; default: 100, from 10 pairs on 200
     batch_size:int|None=None, # pairs a step; default: 8
     lr:float|None=None, # peak learning rate; default: 0.01
     rank:int|None=None, # of the LoRA; default: 16

@@ -37,7 +37,7 @@ def default_settings(
     vdm=None, # a VDM, whose own `defaults` go before
 )->dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"
-    return dict(steps=100, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=16) | (vdm.defaults if vdm and method == 'lora' else {})
+    return dict(steps=100 if n < 10 else 200, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=16) | (vdm.defaults if vdm and method == 'lora' else {})
 
 # %% ../nbs/21_finetune.ipynb #d426f0dc
 def pairs_hash(
