@@ -188,10 +188,10 @@ def plot_curves(
     if metric not in set(df.metric): raise ValueError(f"the table has no metric {metric!r}; it has {', '.join(df.metric.unique())}")
     if df.task.nunique() > 1: raise ValueError(f"the table has several tasks ({', '.join(df.task.unique())}); choose one: `df[df.task == name]`")
     ax = ax or plt.subplots(figsize=(5.5, 3), dpi=90, layout="constrained")[1]
-    ns = sorted(df.n.unique())
+    ns, order = sorted(df.n.unique()), list(dict.fromkeys([*METHODS, *df.method])) # a method has one colour on every plot
     for i, (method, c) in enumerate(curves(df[df.metric == metric]).groupby("method", sort=False)):
         x = np.searchsorted(ns, c.n) + .03*i
-        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{list(METHODS).index(method)}", marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
+        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{order.index(method)}", marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
     unit = f", {m.unit}" if (m := get_metric(metric)).unit else ""
     ax.set(xlabel="training pairs n", xticks=range(len(ns)), xticklabels=ns, title=df.task.iloc[0],
            ylabel=f"{metric}{unit} ({'higher' if m.higher_is_better else 'lower'} is better)")
