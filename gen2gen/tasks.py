@@ -518,7 +518,7 @@ def compared(
 ): # a table, a row for each file and n; or a sentence for what was not run
     "Fine-tuning and the best of its controls"
     from gen2gen.evaluate import crossed_ci, load_results
-    rows, told = [], "{0.mean:.3g} ({0.low:.3g} to {0.high:.3g})".format
+    rows, told = [], "{:.3g}".format
     for path in (there := [Path(o) for o in paths if Path(o).exists()]):
         for (n, metric), part in load_results(path).groupby(["n", "metric"]):
             V = {m: o.pivot(index="image", columns="seed", values="value") for m, o in part.groupby("method")}
