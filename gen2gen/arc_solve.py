@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AUGMENTS', 'DEFAULTS', 'CHOICES', 'MODELS', 'task_layout', 'variable_colours', 'draw_view', 'draw', 'training_pairs',
            'solve_settings', 'read_samples', 'solve', 'attempts', 'task_order', 'solve_all', 'score_run', 'wilson',
-           'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table', 'cost_table', 'submission']
+           'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table', 'cost_table', 'paired_table',
+           'submission']
 
 # %% ../nbs/34_arc_solve.ipynb #74c4c784
 from collections import Counter
@@ -281,6 +282,25 @@ def cost_table(
         s = df.drop_duplicates("task").seconds
         return dict(tasks=len(s), median=s.median(), mean=s.mean(), most=s.max(), workers=df.attrs["settings"].get("workers"), machine=df.attrs["machine"]["cpu"])
     return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient="index").round(1) if runs else "not run"
+
+# %% ../nbs/34_arc_solve.ipynb #a1c0e005
+def paired_table(
+    runs:dict, # name → table of `score_run`
+    base, # the one that the others stand beside
+    unit="test", # see `summarise`
+    reading="rule", # of `READINGS`
+    by="vote", # of `CHOICES`
+)->pd.DataFrame: # a row for each other run: n that both were given, right in base and in this, in one only, two-sided p
+    "Runs beside one of them."
+    def right(df):
+        df = df[(df.reading == reading) & (df.by == by)]
+        return df.groupby("task").right.all() if unit == "task" else df.set_index(["task", "test"]).right
+    R = pd.DataFrame({m: right(df) for m, df in runs.items()})
+    def row(name):
+        a, b = R[[base, name]].dropna().to_numpy(bool).T
+        lost, won = int((a & ~b).sum()), int((b & ~a).sum())
+        return dict(n=len(a), base=int(a.sum()), this=int(b.sum()), only_base=lost, only_this=won, p=binomtest(lost, lost+won).pvalue if lost+won else 1.)
+    return pd.DataFrame.from_dict({m: row(m) for m in R if m != base}, orient="index")
 
 # %% ../nbs/34_arc_solve.ipynb #ad75212e
 def submission(
