@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERSIONS', 'SPLITS', 'CONCEPTARC', 'PALETTE', 'GREY', 'MARKS', 'READINGS', 'Puzzle', 'as_grid', 'load_puzzles',
            'load_answers', 'download_conceptarc', 'Layout', 'paper_layout', 'tiny_layout', 'render', 'read_cells',
-           'free_shape', 'rule_shape', 'decode', 'turned']
+           'free_shape', 'rule_shape', 'rule_colours', 'decode', 'turned']
 
 # %% ../nbs/33_arc.ipynb #0f9ed012
 from dataclasses import dataclass
@@ -177,10 +177,10 @@ def render(
     return x
 
 # %% ../nbs/33_arc.ipynb #f6e7c932
-def _nearest(means):
+def _nearest(means, colours):
     "Palette index of each colour, and the summed distance."
-    d = np.linalg.norm(means[..., None, :] - PALETTE.astype(float), axis=-1)
-    return d.argmin(-1), d.min(-1).sum()
+    d = np.linalg.norm(means[..., None, :] - PALETTE[colours].astype(float), axis=-1)
+    return colours[d.argmin(-1)], d.min(-1).sum()
 
 def _sums(x, rows, columns, size):
     "Sums over the square windows of x (H, W, k) that start at rows × columns."
@@ -193,16 +193,17 @@ def read_cells(
     picture, # (H, W, 3) uint8
     layout:Layout, # that the picture was made in
     shape, # (h, w) of the grid
+    colours=range(10), # palette indices to choose from
     rounds:int=3, # of the colour-shift correction
 )->np.ndarray: # (h, w) uint8. `ValueError` if the shape does not fit the layout
     "The grid of a given size in a picture."
     if not layout.holds(shape): raise ValueError(f"a grid of {shape[0]}×{shape[1]} does not fit this layout")
     ys, xs = layout.spans(shape[0], layout.height)[2], layout.spans(shape[1], layout.width)[2]
-    means = _sums(np.asarray(picture, float), ys, xs, layout.cell)/layout.cell**2
-    grid, distance = _nearest(means)
+    means, colours = _sums(np.asarray(picture, float), ys, xs, layout.cell)/layout.cell**2, np.asarray(colours)
+    grid, distance = _nearest(means, colours)
     for _ in range(rounds):
         means = means + (PALETTE[grid]-means).mean((0, 1))
-        before, (grid, distance) = distance, _nearest(means)
+        before, (grid, distance) = distance, _nearest(means, colours)
         if abs(before-distance) < 1: break
     return grid.astype(np.uint8)
 
@@ -212,7 +213,7 @@ def _error(sums, n, colours):
     c = np.asarray(colours, float)
     return sums[..., 3, None] - 2*sums[..., :3]@c.T + n*(c*c).sum(-1)
 
-def _shape_error(sums, whole, layout, h, w):
+def _shape_error(sums, whole, layout, palette, h, w):
     "How far the best drawing of any h×w grid is from the picture whose rectangles `sums` adds up."
     (top, bottom, ys), (left, right, xs) = layout.spans(h, layout.height), layout.spans(w, layout.width)
     box = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
@@ -222,11 +223,12 @@ def _shape_error(sums, whole, layout, h, w):
     size = (bottom-top)*(right-left)
     outside = _error(whole-box, layout.height*layout.width-size, [layout.outside])[0]
     lines = _error(box-cells.sum((0, 1)), size-h*w*c*c, [GREY])[0] if layout.line else 0
-    return outside + lines + _error(cells, c*c, PALETTE).min(-1).sum()
+    return outside + lines + _error(cells, c*c, palette).min(-1).sum()
 
 def free_shape(
     picture, # (H, W, 3) uint8
     layout:Layout, # that the input picture was made in
+    colours=range(10), # palette indices that a drawing may have
 )->tuple: # (h, w)
     "The size of the grid whose drawing is closest to a picture."
     x = np.asarray(picture, float)
@@ -234,7 +236,7 @@ def free_shape(
     sums = np.zeros((layout.height+1, layout.width+1, 4))
     sums[1:, 1:] = np.concatenate([x, (x*x).sum(-1, keepdims=True)], -1).cumsum(0).cumsum(1)
     shapes = [(h, w) for h in range(1, 31) for w in range(1, 31) if layout.holds((h, w))]
-    return min(shapes, key=lambda s: _shape_error(sums, sums[-1, -1], layout, *s))
+    return min(shapes, key=lambda s: _shape_error(sums, sums[-1, -1], layout, PALETTE[[*colours]], *s))
 
 # %% ../nbs/33_arc.ipynb #15c414e4
 def _ratio(demos, x):
@@ -253,6 +255,15 @@ def rule_shape(
     if all(a.T.shape == b.shape for a, b in demos): return x.T.shape
     return _ratio(demos, x)
 
+# %% ../nbs/33_arc.ipynb #c01a0002
+def rule_colours(
+    demos, # (input, output) grids
+    x, # a test input
+)->np.ndarray: # palette indices, sorted
+    "The colours that the answer to x can have, as the demonstrations have it."
+    new = [np.setdiff1d(b, a) for a, b in demos]
+    return np.unique(np.concatenate([np.ravel(x), *new])).astype(int)
+
 # %% ../nbs/33_arc.ipynb #c88fdc62
 READINGS = "known", "rule", "free"
 
@@ -261,13 +272,16 @@ def decode(
     layout:Layout, # that the input picture was made in
     reading, # "known", "rule" or "free"
     shape=None, # known: the true (h, w). rule: of `rule_shape`, None where it is open. free: none
+    colours=None, # rule: of `rule_colours`; None: all ten. known, free: none
 ): # (h, w) uint8; None if a given size does not fit the layout, so that no drawing could have been right
     "Read a grid from a picture."
     if reading not in READINGS: raise ValueError(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
     if reading == "known" and shape is None: raise ValueError("the known reading needs the true size of the answer")
     if reading == "free" and shape is not None: raise ValueError("the free reading is told nothing about the answer: give no shape")
-    shape = free_shape(picture, layout) if shape is None else tuple(shape)
-    return read_cells(picture, layout, shape) if layout.holds(shape) else None
+    if reading != "rule" and colours is not None: raise ValueError(f"the {reading} reading chooses among all ten colours: give none")
+    colours = range(10) if colours is None else colours
+    shape = free_shape(picture, layout, colours) if shape is None else tuple(shape)
+    return read_cells(picture, layout, shape, colours) if layout.holds(shape) else None
 
 # %% ../nbs/33_arc.ipynb #3a42fa46
 def turned(

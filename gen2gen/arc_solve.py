@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .adapter import generate
-from .arc import READINGS, Layout, Puzzle, decode, load_answers, paper_layout, render, rule_shape, tiny_layout, turned
+from .arc import READINGS, Layout, Puzzle, decode, load_answers, paper_layout, render, rule_colours, rule_shape, tiny_layout, turned
 from .evaluate import load_results
 from .finetune import finetune
 from .pairs import Pairs, whole
@@ -114,9 +114,10 @@ def read_samples(
     layout:Layout, # of the task
     reading, # of `READINGS`
     shape=None, # for *known* and *rule*, see `decode`
+    allowed=None, # for *rule*: of `rule_colours`
 )->list: # a grid for each sample; None where the size does not fit
     "Read each sample as a grid, with its colours put back."
-    grids = [decode(x, layout, reading, shape) for x in pictures]
+    grids = [decode(x, layout, reading, shape, None if allowed is None else np.sort(c[allowed])) for x, c in zip(pictures, colours)]
     return [None if g is None else np.argsort(c)[g] for g, c in zip(grids, colours)]
 
 # %% ../nbs/34_arc_solve.ipynb #68faca6f
@@ -131,11 +132,11 @@ def solve(
     pairs, again = training_pairs(puzzle, layout, s["augment"], s["batch_size"])
     adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=vdm.frames(s["n_frames"]), steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
     with adapter.active(): videos, colours = _videos(vdm, puzzle, layout, s)
-    shapes = [rule_shape(puzzle.demos, x) for x in puzzle.inputs]
+    settled = [dict(shape=rule_shape(puzzle.demos, x), allowed=rule_colours(puzzle.demos, x)) for x in puzzle.inputs]
     def grids(reading):
-        read = [read_samples(v[:, -1], colours, layout, reading, shape if reading == "rule" else None) for v, shape in zip(videos, shapes)]
+        read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {})) for v, o in zip(videos, settled)]
         return [[g if g is None else g.tolist() for g in r] for r in read]
-    told = dict(concept=puzzle.concept, loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout), size_by_rule=[s is not None for s in shapes])
+    told = dict(concept=puzzle.concept, loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout), size_by_rule=[o["shape"] is not None for o in settled])
     return told | dict(rule=grids("rule"), free=grids("free"), colours=colours) | {f"video{i}": v for i, v in enumerate(videos)}
 
 # %% ../nbs/34_arc_solve.ipynb #4eacb6da
