@@ -233,10 +233,10 @@ def free_shape(
     "The size of the grid whose drawing is closest to a picture."
     x = np.asarray(picture, float)
     if layout.marks: x[:layout.cell], x[-layout.cell:], x[:, :layout.cell], x[:, -layout.cell:] = [layout.outside]*4
-    sums = np.zeros((layout.height+1, layout.width+1, 4))
+    sums, palette = np.zeros((layout.height+1, layout.width+1, 4)), PALETTE[[*colours]]
     sums[1:, 1:] = np.concatenate([x, (x*x).sum(-1, keepdims=True)], -1).cumsum(0).cumsum(1)
     shapes = [(h, w) for h in range(1, 31) for w in range(1, 31) if layout.holds((h, w))]
-    return min(shapes, key=lambda s: _shape_error(sums, sums[-1, -1], layout, PALETTE[[*colours]], *s))
+    return min(shapes, key=lambda s: _shape_error(sums, sums[-1, -1], layout, palette, *s))
 
 # %% ../nbs/33_arc.ipynb #15c414e4
 def _ratio(demos, x):
