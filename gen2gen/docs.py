@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'WIDGET', 'KINDS', 'REDIRECT', 'app', 'digest', 'filtered', 'prefilter', 'plain_signatures', 'captioned',
-           'prose', 'numbers', 'crossref', 'read_bib', 'who', 'cite', 'page', 'rename', 'staged_config', 'stage',
-           'mathml', 'finish', 'build', 'github', 'readme', 'main']
+           'prose', 'numbers', 'crossref', 'read_bib', 'who', 'dated', 'cite', 'page', 'rename', 'staged_config',
+           'stage', 'mathml', 'finish', 'build', 'github', 'readme', 'main']
 
 # %% ../nbs/91_docs.ipynb #f678a53c
 import base64, hashlib, html, json, os, re, shlex, shutil, subprocess, sys, tempfile
@@ -174,6 +174,15 @@ def who(
     names = [a.split(',')[0].strip() for a in entry['author'].split(' and ')]
     return names[0] if len(names) == 1 else ' and '.join(names) if len(names) == 2 and names[1] != 'others' else f'{names[0]} et al.'
 
+# %% ../nbs/91_docs.ipynb #0a62dc39
+def dated(
+    works: dict, # Cited works, key -> fields
+) -> dict: # key -> "2025", or "2025a" and "2025b"
+    "The year of each work, as a citation gives it"
+    name = {k: (who(e), e['year']) for k, e in sorted(works.items())}
+    alike = {k: [o for o in name if name[o] == name[k]] for k in name}
+    return {k: year + ('abcdefgh'[alike[k].index(k)] if len(alike[k]) > 1 else '') for k, (_, year) in name.items()}
+
 # %% ../nbs/91_docs.ipynb #2c5df6c9
 def cite(
     body: str, # Markdown; ValueError for `[@key]` with an unknown key
@@ -181,16 +190,18 @@ def cite(
     listed: bool = True, # Link to a list of references at the end, or else to the works themselves
 ) -> str: # Markdown
     "Resolve citations as author and year"
-    used = {}
+    used = {} # a year can be written when all citations are known: until then \0key\0 stands for it
     def link(key, text):
         if key not in bib: raise ValueError(f'[@{key}] is not in references.bib')
         used[key] = bib[key]
-        return f'[{text}]({"#ref-" + key if listed else bib[key]["url"]})'
-    def many(m): return '(' + '; '.join(link(k, f'{who(bib.get(k, {"author": ""}))} {bib.get(k, {}).get("year")}') for k in re.findall(r'@([\w:-]+)', m[1])) + ')'
-    def one(m): return link(m[1], f'{who(bib[m[1]])} ({bib[m[1]]["year"]})') if m[1] in bib else m[0]
+        return f'[{text.format(who(bib[key]), chr(0) + key + chr(0))}]({"#ref-" + key if listed else bib[key]["url"]})'
+    def many(m): return '(' + '; '.join(link(k, '{} {}') for k in re.findall(r'@([\w:-]+)', m[1])) + ')'
+    def one(m): return link(m[1], '{} ({})') if m[1] in bib else m[0]
     body = prose(lambda s: re.sub(r'(?<![\w@/])@([\w:-]+)', one, re.sub(r'\[(@[^\]]+)\](?!\()', many, s)), body)
+    year = dated(used)
+    body = re.sub('\0(.+?)\0', lambda m: year[m[1]], body)
     work = '::: {{#ref-{0}}}\n{author}. {year}. *{title}*. <{url}>\n:::'
-    refs = [work.format(k, **{**e, 'author': e['author'].replace(' and ', '; ')}) for k, e in used.items()]
+    refs = [work.format(k, **{**e, 'author': e['author'].replace(' and ', '; '), 'year': year[k]}) for k, e in used.items()]
     return '\n\n'.join([body, '## References {.unnumbered}', *refs]) if used and listed else body
 
 # %% ../nbs/91_docs.ipynb #414c4fca
