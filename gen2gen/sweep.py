@@ -7,7 +7,7 @@ __all__ = ['save_result', 'load_result', 'attempt', 'Processes', 'Actors', 'clai
 
 # %% ../nbs/35_sweep.ipynb #5ebabc6f
 from collections import Counter, deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 import json, os, re, shutil, signal, threading, time, traceback
@@ -98,7 +98,10 @@ class Processes:
             except (EOFError, ConnectionResetError):
                 worker[0].join()
                 yield worker, dict(status="died", reason=f"its worker ended with exit code {worker[0].exitcode}; −9 is often a want of memory".replace("code -", "code −"))
-    def stop(self, workers):
+    def stop(self, workers, idle):
+        for process, pipe in idle: # these can end by themselves, and so clean up
+            with suppress(OSError): pipe.send(None)
+            process.join(10)
         for process, pipe in workers: process.kill(); process.join(); pipe.close()
 
 # %% ../nbs/35_sweep.ipynb #7e547c51
@@ -131,7 +134,7 @@ class Actors:
             worker = self.jobs.pop(ref)
             try: yield worker, self.ray.get(ref)
             except self.ray.exceptions.RayError as e: yield worker, dict(status="died", reason=f"its actor is gone ({type(e).__name__})")
-    def stop(self, workers):
+    def stop(self, workers, idle):
         for w in workers: self.ray.kill(w)
         if self.mine: self.ray.shutdown()
 
@@ -197,7 +200,7 @@ def _drive(crew, workers, jobs, names, keep):
                 deaths[name] += 1
                 if deaths[name] < 2: queue.appendleft(name)
                 else: keep(name, dict(status="failed", reason=f"{told['reason']}, twice", seconds=None))
-    finally: crew.stop(every)
+    finally: crew.stop(every, idle)
 
 def sweep(
     jobs:dict, # name → payload, which is handed to `work`

@@ -92,6 +92,19 @@ def test_ctrl_c(tmp_path):
     _, stderr = driver.communicate(timeout=60)
     assert "resume=True" in stderr.decode() and driver.returncode
 
+def test_workers_clean_up(tmp_path):
+    "A worker ends by itself when all is done: killed, it would leave its semaphores, and Python says so"
+    code = """
+        from gen2gen.sweep import sweep
+        def work(base, name, payload):
+            from multiprocessing import get_context
+            globals()["kept"] = get_context("spawn").Lock()
+            return {}
+        if __name__ == "__main__": sweep(dict(a=1, b=2), work, "s", workers=2, progress=False)"""
+    (tmp_path/"driver.py").write_text(textwrap.dedent(code))
+    done = subprocess.run([sys.executable, "driver.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "leaked" not in done.stderr
+
 @pytest.mark.parametrize("fault", [filled, read_only])
 def test_full_or_read_only_disk(disk, fault):
     run(dict(a=("array", 1000)), disk/"s")
