@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from .bank import Bank, packaged_bank
 
-# %% ../nbs/30_scenes.ipynb #3e0df806
+# %% ../nbs/30_scenes.ipynb #c9d11486
 class Dice(torch.Generator):
     "A torch generator with photographs and videos to draw from, and a second one for what the CPU has to know"
     def __new__(cls, seed: int=0, device='cpu', bank: Bank=None): return super().__new__(cls, device=device)
@@ -39,15 +39,15 @@ class Dice(torch.Generator):
         self.manual_seed(seed)
 
 def host(g): return getattr(g, 'host', g)
-def coin(g, p): return bool(torch.rand(1, generator=host(g)) < p)
-def pick(g, lo, hi): return int(torch.randint(lo, hi, (1,), generator=host(g)))
+def coin(g, p): return bool(torch.rand(1, generator=host(g), device='cpu') < p)
+def pick(g, lo, hi): return int(torch.randint(lo, hi, (1,), generator=host(g), device='cpu'))
 
 def some(
     g, n, # how many
     p, # probability
 ): # indices on the device of g
     "Some of n rows, each with probability p; which is known without asking the device"
-    return (torch.rand(n, generator=host(g)) < p).nonzero()[:, 0].to(g.device)
+    return (torch.rand(n, generator=host(g), device='cpu') < p).nonzero()[:, 0].to(g.device)
 
 def uniform(
     g, # torch generator, the source of all chance
@@ -123,7 +123,7 @@ def check_field(n, size, g):
 
 FIELDS = (noise_field, noise_field, wave_field, ramp_field, cell_field, check_field)
 
-# %% ../nbs/30_scenes.ipynb #19a0032a
+# %% ../nbs/30_scenes.ipynb #22af26cd
 def colours(n, k, g):
     "k random colours (n, k, 3), from nearly grey to more than saturated"
     c = uniform(g, n, k, 3)
@@ -132,7 +132,7 @@ def colours(n, k, g):
 
 def texture(n, size, g):
     "n random textures (n, 3, size, size): a field between two colours, one flat colour, or, with many photographs, a piece of one"
-    which, out = torch.randint(0, len(FIELDS), (n,), generator=host(g)), torch.empty(n, size, size, device=g.device)
+    which, out = torch.randint(0, len(FIELDS), (n,), generator=host(g), device='cpu'), torch.empty(n, size, size, device=g.device)
     for i, f in enumerate(FIELDS):
         rows = (which == i).nonzero()[:, 0]
         if len(rows): out[rows.to(g.device)] = f(len(rows), size, g)
@@ -206,7 +206,7 @@ def paint(
     n = len(ids); x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
     return x.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
 
-# %% ../nbs/30_scenes.ipynb #c6aeddb6
+# %% ../nbs/30_scenes.ipynb #d34e761a
 def stills(
     n, size, g, photos=None, # share of photographs; None: .7 if there are many, else .35
     sprites=6, # largest number of sprites
@@ -217,7 +217,7 @@ def stills(
     x = texture(n, size, g)
     if len(m := some(g, n, getattr(g, 'real', .35) if photos is None else photos)): x[m] = photo_crops(len(m), size, g)
     if len(m := some(g, n, boards)): x[m] = paint(*board(len(m), size, g))
-    count = torch.randint(0, sprites+1, (n,), generator=host(g))*(torch.rand(n, generator=host(g)) >= .15)
+    count = torch.randint(0, sprites+1, (n,), generator=host(g), device='cpu')*(torch.rand(n, generator=host(g), device='cpu') >= .15)
     fg = torch.zeros(n, 1, size, size, device=g.device)
     for k in range(sprites):
         j = int((count > k).sum())
@@ -663,7 +663,7 @@ def tone(v, w, g):
     y = v+sum(e(a[:, k])*torch.sin((k+1)*math.pi*v) for k in range(3))
     return v+(y.clamp(0, 1)-v)*per_frame(w)
 
-# %% ../nbs/30_scenes.ipynb #d15d016e
+# %% ../nbs/30_scenes.ipynb #cee4c08e
 @effect('focus', 2.)
 def focus(v, w, g):
     "Out of focus; backwards, into focus"
@@ -679,7 +679,7 @@ def focus(v, w, g):
 @effect('focus', 1.)
 def mosaic(v, w, g):
     "Blocks of 2, 4 or 8 pixels"
-    n, f, _, s, _ = v.shape; k = 2**pick(g, 1, 4); say(g, 'mosaic', torch.full((n,), math.log2(k))); x = F.avg_pool2d(v.reshape(n*f, 3, s, s), k).repeat_interleave(k, 2).repeat_interleave(k, 3).view_as(v)
+    n, f, _, s, _ = v.shape; k = 2**pick(g, 1, 4); say(g, 'mosaic', torch.full((n,), math.log2(k), device=g.device)); x = F.avg_pool2d(v.reshape(n*f, 3, s, s), k).repeat_interleave(k, 2).repeat_interleave(k, 3).view_as(v)
     return v+(x-v)*per_frame(w)
 
 @effect('focus', 1.)
@@ -967,7 +967,7 @@ def caption(
         else: words[:, column] = torch.where(where, WORDS[f'{what} 1/{AMOUNTS[what][2]}']+which.to(device), 0)
     return words
 
-# %% ../nbs/30_scenes.ipynb #5cc89e8f
+# %% ../nbs/30_scenes.ipynb #bde6e6e6
 def clips(
     n: int, # clips
     size: int, # side, pixels; a multiple of 4
@@ -981,7 +981,7 @@ def clips(
     "A batch of the pretraining mixture"
     filmed = len(getattr(getattr(g, 'bank', None), 'clips', ()))
     names = [k for k in kinds or KINDS if k != 'film' or filmed]
-    odds = torch.tensor([KINDS[k][2] for k in names])
+    odds = torch.tensor([KINDS[k][2] for k in names], device='cpu')
     over = [k for k in names if k in EFFECTS and EFFECTS[k][1] in ('light', 'focus')]
     out, made, said = [], [], []
     while len(made) < n:

@@ -24,7 +24,8 @@ from skimage import color, feature, filters, restoration, segmentation
 
 from .metrics import METRICS, Metric, get_metric, pck
 from .pairs import COLOUR_PHOTOS, Pairs, as_pictures, load_pairs, photos
-from .scenes import PRETRAINING_PHOTOS, limb, shape_mask, stills, texture
+from .bank import PRETRAINING_PHOTOS
+from .scenes import limb, shape_mask, stills, texture
 
 # %% ../nbs/32_tasks.ipynb #cd1c53f0
 def _chance(seed, i, what):

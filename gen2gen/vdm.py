@@ -63,7 +63,7 @@ def check_videos(
     if (s := tuple(vdm.size(h, w))) != (h, w):
         raise ValueError(f'{vdm.name} cannot take pictures of {h}×{w} pixels; the nearest it can is {s[0]}×{s[1]}: load the pairs with size={s}')
 
-# %% ../nbs/10_vdm.ipynb #05583c73
+# %% ../nbs/10_vdm.ipynb #404470f9
 @dataclass(frozen=True)
 class Share:
     "A generator for some rows of a batch"
@@ -73,10 +73,10 @@ class Share:
 
 def normal(
     shape, # n rows first
-    generator=None, # torch generator on the CPU, or a `Share`
-) -> torch.Tensor: # on the CPU
+    generator=None, # torch generator, or a `Share` of one on the CPU
+) -> torch.Tensor: # where the generator lives
     "Standard normal numbers; for a `Share`, its rows of those that the whole batch would get"
-    if not isinstance(generator, Share): return torch.randn(shape, generator=generator)
+    if not isinstance(generator, Share): return torch.randn(shape, generator=generator, device=getattr(generator, 'device', 'cpu'))
     if shape[0] != len(generator.rows): raise ValueError(f'{shape[0]} rows are asked for, and the share has {len(generator.rows)}')
     return torch.randn((generator.total, *shape[1:]), generator=generator.generator)[torch.as_tensor(generator.rows)]
 
@@ -128,7 +128,7 @@ for name, module, pinned, licence, about in (
     hub, revision = pinned.split('@')
     register_vdm(name, f'gen2gen.{module}:load_{module}', licence, f'on the hub: {hub}', 'what gen2gen vdms --presets estimates', about, hub, revision)
 
-# %% ../nbs/10_vdm.ipynb #8bf3a3d0
+# %% ../nbs/10_vdm.ipynb #5bd2f919
 def load_vdm(
     name='tiny', # short name, folder in the diffusers layout, id on the hub, or a loaded VDM (returned as it is)
     pretrained: bool=True, # False: the same architecture with random weights, the control
@@ -137,14 +137,14 @@ def load_vdm(
     seed: int=0, # of the random weights when `pretrained` is False
     revision: str=None, # commit, branch or tag on the hub; None: the commit that a short name stands for, else main
     download: bool=False, # fetch what the local hub cache lacks
-    **options, # of a full-size model: `prompt`, `preset` and more, see `gen2gen.fullsize`
+    **options, # `prompt`, and of a full-size model `preset` and more, see `gen2gen.fullsize`
 ) -> VDM:
     "Load a video diffusion model; nothing is downloaded unless asked"
     if isinstance(name, VDM): return name
     known, path = VDMS.get(str(name)), Path(name)
     if device is not None: _usable(device)
     if known and not known.hub:
-        if options: raise ValueError(f'{name} takes no {", ".join(options)}: that is for full-size models')
+        if strange := options.keys()-{'prompt'}: raise ValueError(f'{name} takes no {", ".join(sorted(strange))}: that is for full-size models')
         loader, folder = known.loader, None
     elif path.is_dir(): loader, folder = _loader(path), path
     elif known or str(name).count('/') == 1 and not path.is_absolute():
@@ -170,7 +170,7 @@ def _loader(path):
     try: about = json.loads(file.read_text(encoding='utf-8')); kind = about['_class_name']
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is damaged ({e!r}): copy or download it again') from e
     if kind in PIPELINES: return f'gen2gen.{PIPELINES[kind]}:load_{PIPELINES[kind]}'
-    if kind == 'WanTransformer3DModel' and about.get('out_channels') == 12: return VDMS['tiny'].loader
+    if kind == 'WanTransformer3DModel' and about.get('out_channels') in (12, 16): return VDMS['tiny'].loader
     raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; known pipelines: {", ".join(PIPELINES)}')
 
 # %% ../nbs/10_vdm.ipynb #14a620cc
