@@ -29,7 +29,7 @@ def random_autoencoder(
         torch.manual_seed(seed)
         return AutoencoderDC(**{**CODEC, **changes})
 
-# %% ../nbs/10a_codec.ipynb #feaff60c
+# %% ../nbs/10a_codec.ipynb #3bce81be
 class Codec:
     "Frames to latents and back, by an autoencoder that is frozen here"
     factor = 4 # pixels of a picture's side to one of its latents
@@ -41,29 +41,29 @@ class Codec:
     ):
         self.device, self.dtype, self.revision = torch.device(device), dtype or native_dtype(device), revision
         self.network = network.to(self.device).requires_grad_(False).eval()
-        self.channels = network.config.latent_channels
+        self.channels, self.batch = network.config.latent_channels, 128 if self.device.type == 'cpu' else 4096
 
     def _half(self): return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.no_grad()
     def encode(self,
         frames: torch.Tensor, # float (n, F, 3, H, W) in [-1, 1]; H and W multiples of 4
-        batch: int=128, # frames at once
+        batch: int=None, # frames at once; None: 128 on a CPU, 4096 elsewhere
     ) -> torch.Tensor: # float32 (n, 16, F, H/4, W/4)
         "Frames as latents"
         x = frames.flatten(0, 1).to(self.device, memory_format=torch.channels_last)
-        with self._half(): z = torch.cat([self.network.encode(part).latent.float() for part in x.split(batch)])
+        with self._half(): z = torch.cat([self.network.encode(part).latent.float() for part in x.split(batch or self.batch)])
         return z.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
 
     @torch.no_grad()
     def decode(self,
         latents: torch.Tensor, # float (n, 16, F, h, w)
-        batch: int=128, # frames at once
+        batch: int=None, # frames at once; None: 128 on a CPU, 4096 elsewhere
     ) -> torch.Tensor: # float32 (n, F, 3, 4h, 4w), about in [-1, 1]
         "Latents as frames"
         n, _, f = latents.shape[:3]
         z = latents.transpose(1, 2).flatten(0, 1).to(self.device, memory_format=torch.channels_last)
-        with self._half(): x = torch.cat([self.network.decode(part).sample.float() for part in z.split(batch)])
+        with self._half(): x = torch.cat([self.network.decode(part).sample.float() for part in z.split(batch or self.batch)])
         return x.unflatten(0, (n, f))
 
     def __repr__(self): return f'Codec({self.channels} channels, revision={self.revision!r})'

@@ -154,11 +154,11 @@ def codec_step(
         optimizer.step()
     return loss.item()
 
-# %% ../nbs/31a_codec_training.ipynb #9ffaddf2
+# %% ../nbs/31a_codec_training.ipynb #d1473d7b
 def train_codec(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
     steps: int=None, # length of the run in updates
-    seconds: float=None, # or in seconds
+    seconds: float=None, # or in seconds of processor time
     network=None, # an autoencoder; None: the codec's with random weights
     bank: Bank=None, # photographs
     batch: int=32, # pictures an update
@@ -172,9 +172,9 @@ def train_codec(
     out = Path(out)
     network = (network or random_autoencoder(seed)).to(device).requires_grad_(True)
     optimizers = codec_optimizers(network, lr, adam_lr)
-    start, done, before = time.perf_counter(), *load_codec_state(out/'state.safetensors', network)
+    start, done, before = time.process_time(), *load_codec_state(out/'state.safetensors', network)
     while True:
-        spent = before+time.perf_counter()-start
+        spent = before+time.process_time()-start
         progress = done/steps if steps else spent/seconds
         if progress >= 1: break
         g = Dice(1_000_003*(seed+1)+done, device, bank)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'from_latents', 'random_transformer', 'rotate',
            'attend', 'block_forward', 'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'Tiny',
-           'load_tiny', 'load_tiny_arc']
+           'load_tiny', 'load_tiny_arc', 'load_tiny_latent']
 
 # %% ../nbs/11_tiny.ipynb #a4f99481
 import difflib, hashlib, json
@@ -278,7 +278,7 @@ def sample(self:Tiny,
     videos[:, 0] = images
     return videos
 
-# %% ../nbs/11_tiny.ipynb #91e2bb9e
+# %% ../nbs/11_tiny.ipynb #9aa9243b
 WORDS = 'words.safetensors' # the vocabulary and its vectors
 
 def load_tiny(
@@ -313,3 +313,10 @@ def load_tiny_arc(
 ) -> Tiny:
     "Load `tiny-arc`: the network of `tiny`, pretrained further on grid clips"
     return load_tiny(path or files('gen2gen')/'weights'/'tiny-arc', **kwargs)
+
+def load_tiny_latent(
+    path=None, # as of `load_tiny`
+    **kwargs, # of `load_tiny`
+) -> Tiny:
+    "Load `tiny-latent`: on the latents of a codec, with words"
+    return load_tiny(path or files('gen2gen')/'weights'/'tiny-latent', **kwargs)

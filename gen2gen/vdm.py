@@ -80,7 +80,7 @@ def normal(
     if shape[0] != len(generator.rows): raise ValueError(f'{shape[0]} rows are asked for, and the share has {len(generator.rows)}')
     return torch.randn((generator.total, *shape[1:]), generator=generator.generator)[torch.as_tensor(generator.rows)]
 
-# %% ../nbs/10_vdm.ipynb #5a611796
+# %% ../nbs/10_vdm.ipynb #114b1ea2
 @dataclass(frozen=True)
 class VDMEntry:
     "One line of `gen2gen vdms`"
@@ -111,6 +111,8 @@ register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in
              memory='under 2 GB', about='pretrained by this project on procedural video; runs on a CPU')
 register_vdm('tiny-arc', 'gen2gen.tiny:load_tiny_arc', licence='Apache-2.0', weights='in the package, 14 MB',
              memory='under 2 GB', about='tiny, pretrained further on coloured grids that change by rule; for ARC')
+register_vdm('tiny-latent', 'gen2gen.tiny:load_tiny_latent', licence='Apache-2.0', weights='in the package, 18 MB',
+             memory='under 2 GB', about='the next tiny, on the latents of a codec, for 64 px; still in training')
 
 # %% ../nbs/10_vdm.ipynb #d06e072f
 PIPELINES = {f'{family}{kind}Pipeline': module for family, module, kinds in (('Wan', 'wan', ('', 'ImageToVideo')),

@@ -24,3 +24,14 @@ def test_killed_and_resumed_is_the_same(tmp_path):
     whole, killed = (load_file(tmp_path/d/'state.safetensors') for d in ('whole', 'killed'))
     assert whole.keys() == killed.keys()
     for name in whole: assert torch.equal(whole[name], killed[name]), name
+
+def test_command_in_pieces(tmp_path, root):
+    "`tools/pretrain.py` makes codec and model, and a second call goes on where the first ended"
+    import gen2gen as g
+    command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, '--small', '--eager', '--layers', '1', '--codec-steps', '2', '--device', 'cpu']
+    for steps in (2, 3):
+        done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert f'{steps} steps, the last:' in done.stdout
+    vdm = g.load_vdm(tmp_path/'weights', device='cpu')
+    assert vdm.codec and 'mirror' in vdm.vocabulary and vdm.size(64, 64) == (64, 64)
