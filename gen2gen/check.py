@@ -29,7 +29,7 @@ class Look:
     form: str = "" # format and mode, such as "PNG RGBA"
     size: tuple = () # height and width
     digest: str = "" # of its pixels
-    small: np.ndarray = None # 32×32 RGB
+    small: np.ndarray = None # 16×16 RGB
     edges: np.ndarray = None # strength of edges, at most 128 px
     thumb: Image.Image = None # at most 96 px
     told: list = field(default_factory=list) # warnings of the reader
@@ -56,7 +56,7 @@ def look(
         try: img = read_image(file)
         except (ValueError, OSError) as e: return Look(file, str(e))
         form = _form(open_picture(BytesIO(file.read_bytes())))
-    small = np.asarray(img.resize((32, 32), Image.Resampling.BOX))
+    small = np.asarray(img.resize((16, 16), Image.Resampling.BOX))
     return Look(file, "", form, (img.height, img.width), sha256(np.asarray(img)).hexdigest(), small, _edges(img),
                 ImageOps.contain(img, (96, 96)), [str(o.message) for o in noted])
 
@@ -110,30 +110,39 @@ def _forms(looks):
         if how: yield Finding("note", "mode", f"{n} pictures are {form}: {', '.join(how)}")
 
 # %% ../nbs/05_check.ipynb #737a2839
-def _same(a, b): return a.digest == b.digest or np.abs(a.small.astype(int) - b.small).max() <= 12
+def _alike(a, b): return a.digest == b.digest or np.abs(a.small.astype(int) - b.small).max() <= 24
 
 # %% ../nbs/05_check.ipynb #d7db466a
 def _twins(looks, others=None):
-    "Pairs of names whose inputs are the same picture, in one set or between two."
+    "(name, name, the two pairs) where two inputs look the same, in one set or between two."
     names = list(looks)
     rest = lambda i: others or names[i+1:]
-    return [(a, b) for i, a in enumerate(names) for b in rest(i) if _same(looks[a][0], (others or looks)[b][0])]
+    return [(a, b, looks[a], two) for i, a in enumerate(names) for b in rest(i)
+            if _alike(looks[a][0], (two := (others or looks)[b])[0])]
 
 # %% ../nbs/05_check.ipynb #d8169db4
-def _duplicates(looks, test):
-    "Inputs that come twice."
-    if both := _twins(looks, test) if test else []:
-        text = f"{len(both)} inputs are in training and in test: {_listed((f'{a} and {b}' for a, b in both), 3)}"
-        yield Finding("error", "leak", text, tuple(a for a, _ in both))
-    for a, b in _twins(looks):
-        same = _same(looks[a][1], looks[b][1])
-        text = "are the same pair" if same else "have the same input and different targets"
-        yield Finding("warning", "duplicate" if same else "contradiction", f"{a} and {b} {text}", (a, b))
+_TWICE = {"leak": "are the same input in training and in test", "duplicate": "are the same pair",
+          "contradiction": "have the same input and different targets", "alike": "have inputs that look the same"}
+
+def _kind(one, two, between):
+    "How two pairs with inputs that look the same are related."
+    if one[0].digest != two[0].digest: return "alike"
+    if between: return "leak"
+    return "duplicate" if _alike(one[1], two[1]) else "contradiction"
+
+def _duplicates(looks, others=None):
+    "Inputs that come twice, a finding for each kind."
+    found = {}
+    for a, b, one, two in _twins(looks, others): found.setdefault(_kind(one, two, bool(others)), []).append((a, b))
+    for kind, both in found.items():
+        text = f"{_listed((f'{a} and {b}' for a, b in both), 3)} {_TWICE[kind]}"
+        if others and kind == "alike": text += ", one in training and one in test"
+        yield Finding("error" if kind == "leak" else "warning", kind, text, tuple(dict.fromkeys(sum(both, ()))))
 
 # %% ../nbs/05_check.ipynb #2cff8312
 def _unchanged(looks):
     "Pairs whose target is their input."
-    names = tuple(name for name, (a, b) in looks.items() if _same(a, b))
+    names = tuple(name for name, (a, b) in looks.items() if a.digest == b.digest)
     if not names: return
     if len(names) == len(looks):
         yield Finding("error", "unchanged", "in all pairs the target is the input: there is nothing to learn", names)
@@ -223,7 +232,8 @@ def check_pairs(
         findings += _files(some)
         for find in (_sizes, _forms, _unchanged, _shifts): findings += find(_readable(some))
     found += [replace(o, text=f"test: {o.text}") for o in more]
-    found += _duplicates(_readable(looks), _readable(others))
+    found += _duplicates(_readable(looks))
+    if others: found += _duplicates(_readable(looks), _readable(others))
     return Report(looks, others, sorted(found, key=lambda o: ("error", "warning", "note").index(o.level)))
 
 # %% ../nbs/05_check.ipynb #5415f327
