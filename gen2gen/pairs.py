@@ -485,7 +485,7 @@ def _no_layout(root):
     folders = {p.name.lower() for p in entries if p.is_dir()}
     lacking = [f"has no folder {o}/" for a, b in LAYOUTS for o, q in ((a, b), (b, a)) if q in folders]
     ways = " or ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
-    wrong = lacking[0] if lacking else "holds no pairs"
+    wrong = lacking[0] if lacking else "holds no pairs and has no folder input/"
     return (f"{root} {wrong}: found {_listed(map(_name, entries)) or 'nothing'}; a task is {ways}, "
             "with the same stems in both, or one folder with such words at the end of names: NAME_input and NAME_target")
 
