@@ -487,7 +487,7 @@ def _no_layout(root):
     ways = " or ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
     wrong = lacking[0] if lacking else "holds no pairs and has no folder input/"
     return (f"{root} {wrong}: found {_listed(map(_name, entries)) or 'nothing'}; a task is {ways}, "
-            "with the same stems in both, or one folder with such words at the end of names: NAME_input and NAME_target")
+            "with the same stems in both, or one folder where names end so: NAME_input and NAME_target")
 
 # %% ../nbs/00_pairs.ipynb #942236d6
 def _near(stem, folder, side):
