@@ -233,6 +233,11 @@ def test_jfif(task):
     for side in ("input", "target"): noise().save(task/side/"c.jfif", format="JPEG")
     assert silent(lambda: load_pairs(task)).names == ["a", "b", "c"]
 
+def test_the_first_picture_of_a_camera_file(tmp_path):
+    "MPO is a JPEG with more pictures behind it"
+    noise().save(tmp_path/"x.jpg", "MPO", save_all=True, append_images=[noise()])
+    assert silent(lambda: read_image(tmp_path/"x.jpg")).size == (16, 16)
+
 def test_other_formats_under_a_wrong_name_start_no_program(tmp_path, monkeypatch):
     from PIL import EpsImagePlugin
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("Ghostscript was looked for"))
