@@ -8,6 +8,7 @@ from types import ModuleType
 # The public face: name -> the module that holds it. Nothing is imported until its name is used, so `import gen2gen` stays quick.
 _FACE = {name: module for module, names in {
     "pairs": "Pairs load_pairs load_images photos photo PHOTOS",
+    "check": "check_pairs contact_sheet",
     "transitions": "TRANSITIONS get_transition make_videos",
     "metrics": "METRICS Metric get_metric bootstrap_ci",
     "show": "strip gallery save_video video_html before_after frame_scrubber explore_transition",

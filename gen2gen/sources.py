@@ -18,7 +18,7 @@ import gzip, json, os, tarfile, zipfile, zlib
 import numpy as np
 from PIL import Image
 
-from .pairs import Pairs, fit, read_image, whole
+from .pairs import Pairs, _pictures, fit, open_picture, read_image, to_rgb, whole
 from .tasks import JOINTS, as_mask, pose_picture
 
 # %% ../nbs/37_sources.ipynb #512bb33f
@@ -114,8 +114,9 @@ def pets(
     lists = notes/"annotations"/{"train": "trainval.txt", "test": "test.txt"}[split]
     names = _pick([l.split()[0] for l in lists.read_text().splitlines() if l.strip() and l[0] != "#"], n, seed)
     x = _square((read_image(images/"images"/f"{o}.jpg") for o in names), size)
-    trimap = [Image.fromarray(as_mask(np.asarray(Image.open(notes/"annotations"/"trimaps"/f"{o}.png")) != 2)) for o in names]
-    y = [np.where(o > 127, np.uint8(255), np.uint8(0)) for o in _square(trimap, size)]
+    trimap = (np.asarray(open_picture(notes/"annotations"/"trimaps"/f"{o}.png")) for o in names)
+    masks = _square((Image.fromarray(as_mask(o != 2)) for o in trimap), size)
+    y = [np.where(o > 127, np.uint8(255), np.uint8(0)) for o in masks]
     return Pairs(x, y, names)
 
 # %% ../nbs/37_sources.ipynb #0c4c551b
@@ -176,10 +177,10 @@ def load_depth(
 )->Pairs: # `ValueError` where stems do not match
     "A folder of pictures with measured depth"
     folder, x, y = Path(folder), [], []
-    pairs = {f.stem: f for f in sorted((folder/"rgb").iterdir())}
-    if lone := sorted(pairs.keys() ^ {f.stem for f in (folder/"depth").iterdir()}): raise ValueError(f"{folder}: {lone[0]} is not in both rgb/ and depth/")
+    pairs, depth = (_pictures(folder/side, folder) for side in ("rgb", "depth"))
+    if lone := sorted(pairs.keys() ^ depth.keys()): raise ValueError(f"{folder}: {lone[0]} is not in both rgb/ and depth/")
     for stem, f in pairs.items():
-        d = np.asarray(Image.open(folder/"depth"/f"{stem}.png")).astype(float)
+        d = np.asarray(open_picture(depth[stem])).astype(float)
         near = 255*(1-(d-d[d > 0].min())/max(np.ptp(d[d > 0]), 1))*(d > 0)
         x.append(np.asarray(fit(read_image(f), size, "crop")))
         y.append(np.asarray(fit(Image.fromarray(near.round().astype(np.uint8)).convert("RGB"), size, "crop")))
@@ -208,7 +209,7 @@ def load_hf(
 def _picture(o):
     "A picture of a row, decoded or as its bytes"
     from io import BytesIO
-    return (o if isinstance(o, Image.Image) else Image.open(BytesIO(o["bytes"]))).convert("RGB")
+    return to_rgb(o if isinstance(o, Image.Image) else open_picture(BytesIO(o["bytes"])))
 
 # %% ../nbs/37_sources.ipynb #e9e2d77e
 @dataclass(frozen=True)

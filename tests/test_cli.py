@@ -11,7 +11,7 @@ from conftest import ROOT
 from gen2gen.cli import app
 from gen2gen.tiny import random_transformer
 
-COMMANDS = "finetune", "predict", "score", "tasks", "vdms", "arc", "conceptarc"
+COMMANDS = "finetune", "predict", "score", "check", "tasks", "vdms", "arc", "conceptarc"
 
 def cli(line, **kw): return CliRunner().invoke(app, shlex.split(str(line)), prog_name="gen2gen", **kw)
 
