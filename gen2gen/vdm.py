@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VDMS', 'PIPELINES', 'VDM', 'check_videos', 'Share', 'normal', 'VDMEntry', 'register_vdm', 'load_vdm', 'latent_key',
-           'atomic_save', 'cache_folder', 'cached_latents', 'pair_latents']
+           'as_umask', 'readable', 'atomic_save', 'cache_folder', 'cached_latents', 'pair_latents']
 
 # %% ../nbs/10_vdm.ipynb #5e1526c9
 import hashlib, importlib, json, os, warnings
@@ -145,7 +145,10 @@ def load_vdm(
     if known and not known.hub:
         if options: raise ValueError(f'{name} takes no {", ".join(options)}: that is for full-size models')
         loader, folder = known.loader, None
-    elif path.is_dir(): loader, folder = _loader(path), path
+    elif path.is_dir():
+        loader, folder = _loader(path), path
+        for file in path.glob('*.safetensors'): readable(file)
+    elif str(name).endswith('/'): raise FileNotFoundError(f'{name}: no such folder; known names are {", ".join(VDMS)}')
     elif known or str(name).count('/') == 1 and not path.is_absolute():
         # what does not fit is refused before anything is looked for
         if known: options = importlib.import_module('gen2gen.memory').fitted(str(name), device, options)
@@ -184,6 +187,26 @@ def latent_key(
     return hashlib.sha256(head.encode()+b'\0'+np.ascontiguousarray(videos).tobytes()).hexdigest()
 
 # %% ../nbs/10_vdm.ipynb #385368a4
+def as_umask(
+    file, # made by a library that lets nobody else read what it writes
+):
+    "Give a file the permissions that this user's new files have"
+    probe = Path(file).with_name(f'.mode-{os.urandom(4).hex()}')
+    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    os.chmod(file, mode)
+
+def readable(
+    file, # that is to be read; what is not there is no matter of this function
+):
+    "Raise `PermissionError` with the file's name if it may not be read"
+    try:
+        with open(file, 'rb'): pass
+    except FileNotFoundError: pass
+    except PermissionError as e:
+        raise PermissionError(e.errno, f'{file} may not be read by you: ask its owner, or change its permissions') from None
+
 def atomic_save(
     tensors: dict, # name → tensor
     path, # where to; the folder is made
@@ -193,6 +216,7 @@ def atomic_save(
     with whole(path) as part:
         try: save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=metadata)
         except SafetensorError as e: raise OSError(str(e)) from e  # a full disk, most often
+        as_umask(part)
 
 # %% ../nbs/10_vdm.ipynb #3cf8ef4c
 def cache_folder() -> Path:
