@@ -6,7 +6,7 @@
 __all__ = ['SETTINGS', 'LAST', 'LOCK', 'LORA_FILES', 'check_settings', 'seeded', 'content', 'generate', 'medoid', 'fit_pictures',
            'fit_note', 'unfit', 'Predictions', 'write_folder', 'alone_in', 'answer_files', 'refuse_stale',
            'lora_config', 'lora_state', 'expert_part', 'lora_on', 'base_weights', 'weights_on', 'refuse_nonfinite',
-           'Adapter', 'refuse_model_folder', 'load_adapter', 'import_lora']
+           'Adapter', 'refuse_model_folder', 'load_adapter', 'stated_strength', 'lora_strengths', 'import_lora']
 
 # %% ../nbs/20_adapter.ipynb #295a181a
 import errno, hashlib, inspect, json, os, re, warnings
@@ -479,6 +479,7 @@ def _described(folder):
         try: weights_file(folder, LORA_WEIGHT_NAME_SAFE) # refuses a pickle by its name
         except FileNotFoundError:
             raise FileNotFoundError(f'{folder} is not an adapter folder: give one that Adapter.save or a finished finetune(out=FOLDER) made, with {LAST} and the weights in it') from None
+    readable(file)
     try:
         about = json.loads(file.read_text(encoding='utf-8'))
         about['weights'], about['sha256'], about['settings']['method'], about['settings']['n_frames']
@@ -487,12 +488,13 @@ def _described(folder):
     if strange := {about['weights'], *about.get('files', ())}-{*LORA_FILES, WEIGHTS}: raise ValueError(f'{file} names {strange.pop()!r} as its weights, which is no file of an adapter')
     return about
 
-def _home(vdm, wanted, folder):
+def _home(vdm, wanted, folder, download=False):
     "The VDM an adapter was trained on: the given one, checked, or loaded by name"
     name, revision = wanted['name'], wanted['revision']
     how = {k: v for k, v in wanted.items() if k not in ('name', 'revision', 'dtype', 'commit')}
     at = dict(revision=wanted['commit']) if wanted.get('commit') else {}
-    if vdm is None: vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how) if revision.startswith('random-') else load_vdm(name, **how, **at)
+    if vdm is None and revision.startswith('random-'): vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how)
+    elif vdm is None: vdm = load_vdm(name, download=download, **how, **at)
     vdm = load_vdm(vdm)
     if vdm.name != name: raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
     if vdm.revision != revision:
@@ -503,37 +505,40 @@ def _home(vdm, wanted, folder):
 
 # %% ../nbs/20_adapter.ipynb #3647b73b
 def _lora_file(file):
-    "LoRA weights and their rank and alpha, from a file in diffusers' format"
+    "LoRA weights, their rank, alpha and target layers, from a file in diffusers' format"
     with safe_open(file, 'pt') as f: header = f.metadata() or {}
     try:
         meta = json.loads(header[LORA_ADAPTER_METADATA_KEY])
         rank, alpha = int(meta['transformer.r']), meta['transformer.lora_alpha']
     except (KeyError, ValueError, TypeError) as e: raise ValueError(f'{file} does not say its rank and alpha ({e!r}): save the adapter again') from e
-    return {k.removeprefix('transformer.'): v for k, v in load_file(file).items()}, rank, alpha
+    return {k.removeprefix('transformer.'): v for k, v in load_file(file).items()}, rank, alpha, meta.get('transformer.target_modules')
 
 def load_adapter(
     path, # folder that `Adapter.save` made
     vdm=None, # name, folder or loaded VDM that the adapter was trained on; None: loaded by the name in the adapter
+    download:bool=False, # fetch that VDM's weights from the hub if they are not here
 )->Adapter: # `FileNotFoundError`, or `ValueError` for files that are damaged or belong to another VDM
     "Read an adapter"
     folder = Path(path)
     about = _described(folder)
+    for name in {about['weights'], *about.get('files', ())}: readable(folder/name)
     file, settings, config = weights_file(folder, about['weights']), about['settings'], None
     files = [weights_file(folder, f) for f in about.get('files', [about['weights']])]
     for f in files:
         if hashlib.sha256(f.read_bytes()).hexdigest() != about.get('files', {}).get(f.name, about['sha256']):
             raise ValueError(f'{f} is not the file that {folder/LAST} describes: save or copy the adapter again')
-    vdm = _home(vdm, settings['vdm'], folder)
+    vdm = _home(vdm, settings['vdm'], folder, download)
     if settings['method'] == 'full': state, want = load_file(file), base_weights(vdm)
     else:
         state = {}
         for prefix, f in zip(vdm.experts, files):
-            part, rank, alpha = _lora_file(f)
+            part, rank, alpha, targets = _lora_file(f)
             state |= {prefix+k: v for k, v in part.items()}
-        config = lora_config(vdm, rank, alpha)
+        config = lora_config(vdm, rank, alpha, targets)
         with lora_on(vdm, config) as name: want = lora_state(vdm, name)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in want.items()}:
         raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r}: it is an adapter of another model')
+    refuse_nonfinite(state, file)
     return Adapter(vdm, state, settings, config)
 
 # %% ../nbs/20_adapter.ipynb #8369f9e7
@@ -543,6 +548,7 @@ def export_comfy(self:Adapter,
 )->list: # the files written. `ValueError` for an adapter of every weight
     "Write the LoRA as ComfyUI reads it"
     if self.config is None: raise ValueError('this adapter holds every weight of the model, and no LoRA: ComfyUI loads it as a model')
+    refuse_nonfinite(self.state, f'{path} is not written')
     path, scale, written = Path(path), self.config.lora_alpha/self.config.r, []
     for prefix, part in zip(self.vdm.experts, ('_high_noise', '_low_noise')):
         state = {}
@@ -554,26 +560,113 @@ def export_comfy(self:Adapter,
         atomic_save(state, written[-1], dict(format='pt'))
     return written
 
+# %% ../nbs/20_adapter.ipynb #b6379730
+_STATED = dict(alpha=('lora_alpha', 'ss_network_alpha', 'network_alpha', 'alpha'), rank=('r', 'rank', 'lora_rank', 'ss_network_dim', 'network_dim'))
+
+def stated_strength(
+    file, # a LoRA file
+)->dict: # alpha, rank, use_rslora, alpha_pattern, rank_pattern, as far as file or adapter_config.json say
+    "What a LoRA file says of its strength outside its tensors"
+    with safe_open(file, 'pt') as f: header = f.metadata() or {}
+    beside = Path(file).parent/'adapter_config.json'
+    try:
+        if LORA_ADAPTER_METADATA_KEY in header:
+            meta = json.loads(header[LORA_ADAPTER_METADATA_KEY])
+            meta = {k.split('.', 1)[1]: v for k, v in meta.items() if k.startswith(('transformer.', 'transformer_2.'))}
+        elif any(k in header for k in _STATED['alpha']): meta = header
+        else: meta = json.loads(beside.read_text(encoding='utf-8')) if beside.is_file() else header
+        found = {what: next((float(meta[k]) for k in keys if meta.get(k) not in (None, '', 'None')), None) for what, keys in _STATED.items()}
+    except (ValueError, TypeError, AttributeError) as e: raise ValueError(f'{file}: what it says of rank and alpha cannot be read ({e})') from e
+    patterns = {k: meta.get(k) if isinstance(meta.get(k), dict) else {} for k in ('alpha_pattern', 'rank_pattern')}
+    return found | patterns | dict(use_rslora=meta.get('use_rslora') in (True, 'true', 'True'))
+
+def lora_strengths(
+    ranks:dict, # layer → rank of its tensors
+    alphas:dict, # layer → α from a tensor of the file
+    stated:dict, # of `stated_strength`
+    file, # whose they are, for the error
+    alpha:float=None, # α that goes before what the file says
+)->dict: # layer → the factor of its B A
+    "How strongly each layer of a LoRA file acts"
+    def stated_for(what, layer):
+        named = (v for k, v in stated[f'{what}_pattern'].items() if re.search(rf'(^|\.){k}$', layer))
+        return next(named, stated[what])
+    strengths = {}
+    for layer, r in ranks.items():
+        a, said = (alpha, None) if alpha is not None else (alphas[layer], None) if layer in alphas else (stated_for('alpha', layer), stated_for('rank', layer))
+        if a is not None and said is not None and said != r:
+            raise ValueError(f'{file} says rank {said:g}, and its tensors have rank {r}: how strongly it is to act is not clear; give alpha=')
+        strengths[layer] = 1. if a is None else a/r**(.5 if stated['use_rslora'] else 1)
+    return strengths
+
+# %% ../nbs/20_adapter.ipynb #1006d273
+_PREFIX = re.compile(r'(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer(_2)?\.|unet\.|lora_(unet|transformer)_)*')
+_PART = re.compile(r'(?P<layer>.+?)\.(lora[._](?P<part>A|B|down|up)(\.\w+)?\.weight|(?P<alpha>alpha))')
+
+def _spellings(vdm, transformer):
+    "Each way to spell a layer → its name in the model"
+    names = {}
+    for name in (o.replace('.base_layer', '') for o, m in transformer.named_modules() if isinstance(getattr(m, 'weight', None), torch.Tensor)):
+        theirs = name
+        for ours, other in vdm.comfy_names: theirs = theirs.replace(ours, other)
+        names |= {spelled: name for o in (theirs, name) for spelled in (o, o.replace('.', '_'))}
+    return names
+
+def _sorted_out(tensors, names):
+    "A of each layer, B of each layer, α of each layer, and the keys that are none of these"
+    parts, unknown = dict(A={}, B={}, alpha={}), []
+    for key, v in tensors.items():
+        m = _PART.fullmatch(key[_PREFIX.match(key).end():])
+        layer = m and names.get(m['layer'])
+        if layer is None: unknown.append(key)
+        else: parts[dict(down='A', up='B').get(m['part'], m['part']) or 'alpha'][layer] = v.float()
+    return *parts.values(), unknown
+
+def _foreign_lora(vdm, transformer, file, alpha):
+    "Layer → (A, B, strength) of a LoRA file of any program"
+    readable(file)
+    names, tensors = _spellings(vdm, transformer), load_file(weights_file(file.parent, file.name))
+    if strange := [k for k in tensors if 'dora_scale' in k or 'lora_magnitude' in k]:
+        raise ValueError(f'{file} is a DoRA (it holds {strange[0]}), and not a LoRA: save it as a LoRA')
+    A, B, alphas, unknown = _sorted_out(tensors, names)
+    if unknown:
+        try: found = getattr(diffusers.loaders, vdm.lora_mixin).lora_state_dict(str(file), local_files_only=True, use_safetensors=True)
+        except Exception: found = tensors  # diffusers' converters raise whatever comes
+        if found is not tensors and not (rest := _sorted_out(found, names))[3]: A, B, alphas, unknown = rest
+    if unknown or A.keys() != B.keys() or not A:
+        bad = unknown or sorted(A.keys() ^ B.keys()) or ['nothing']
+        more = f' and {len(bad)-1} more names' if len(bad) > 1 else ''
+        raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r} ({bad[0]}{more}): it is a LoRA of another model, or not whole')
+    ranks = {k: v.shape[0] for k, v in A.items()}
+    strengths = lora_strengths(ranks, {k: v.item() for k, v in alphas.items()}, stated_strength(file), file, alpha)
+    return {k: (A[k], B[k], strengths[k]) for k in A}
+
 # %% ../nbs/20_adapter.ipynb #26afeae9
 def import_lora(
     files, # a safetensors file; for two experts, that of high noise and that of low noise
     vdm, # name, folder or loaded VDM
+    alpha:float=None, # α, for a file that says none or a wrong one; None: what the file says, or else its rank
     **settings, # of the adapter, such as n_frames
 )->Adapter: # `ValueError` if the weights do not fit the model
     "A LoRA file of another program as an adapter"
-    vdm, state = load_vdm(vdm), {}
+    check_settings(alpha=alpha, **settings)
+    vdm, layers = load_vdm(vdm), {}
     files = [Path(f) for f in (files if isinstance(files, (list, tuple)) else [files])]
     if len(files) != len(vdm.experts): raise ValueError(f'{vdm.name} takes {len(vdm.experts)} LoRA files, one for each of its transformers, not {len(files)}')
-    alphas, ranks, mixin = set(), set(), getattr(diffusers.loaders, vdm.lora_mixin)
-    for prefix, file in zip(vdm.experts, files):
-        weights_file(file.parent, file.name)
-        found, meta = mixin.lora_state_dict(str(file), return_lora_metadata=True, local_files_only=True, use_safetensors=True)
-        part = {k.removeprefix('transformer.').removeprefix('diffusion_model.'): v.float() for k, v in found.items()}
-        ranks |= {v.shape[0] for k, v in part.items() if '.lora_A.' in k}
-        alphas.add((meta or {}).get('transformer.lora_alpha'))
-        state |= {prefix+k: v for k, v in part.items()}
-    if len(ranks) != 1 or len(alphas) != 1: raise ValueError(f'{files[0]} has layers of ranks {sorted(ranks)} and scales {sorted(map(str, alphas))}; one of each is needed')
-    config = lora_config(vdm, *ranks, *alphas, targets=sorted({k.split('.lora_')[0].removeprefix('transformer_2.') for k in state}))
+    for (prefix, t), file in zip(vdm.experts.items(), files):
+        layers |= {prefix+k: v for k, v in _foreign_lora(vdm, t, file, alpha).items()}
+    ranks, strengths = {a.shape[0] for a, _, _ in layers.values()}, {s for _, _, s in layers.values()}
+    rank, same = max(ranks), len(ranks) == len(strengths) == 1
+    state = {}
+    for k, (a, b, s) in layers.items():  # one rank and one α for all: zeros fill up a rank, and B takes the strength
+        fill = rank-a.shape[0]
+        state[f'{k}.lora_A.weight'] = torch.nn.functional.pad(a, (0, 0, 0, fill)) if fill else a
+        state[f'{k}.lora_B.weight'] = (torch.nn.functional.pad(b, (0, fill)) if fill else b)*(1 if same else s)
+    targets = sorted({k.removeprefix(p) for p in vdm.experts for k in layers if p or not k.startswith(tuple(filter(None, vdm.experts)))})
+    config = lora_config(vdm, rank, rank*strengths.pop() if same else rank, targets=targets)
     with lora_on(vdm, config) as name: want = lora_state(vdm, name)
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in want.items()}: raise ValueError(f'the weights in {files[0]} do not fit the layers of {vdm.name!r}: it is a LoRA of another model')
+    state = {k: torch.zeros(v.shape) for k, v in want.items()} | state
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in want.items()}:
+        raise ValueError(f'the weights in {files[0]} do not fit the layers of {vdm.name!r}: it is a LoRA of another model')
+    refuse_nonfinite(state, files[0])
     return Adapter(vdm, state, settings, config)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from accelerate.tracking import GeneralTracker, on_main_process
 from diffusers.loaders import WanLoraLoaderMixin
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gen2gen.adapter import LAST, Adapter, Predictions, base_weights, load_adapter, lora_config, lora_on
+from gen2gen.adapter import LAST, Adapter, Predictions, base_weights, import_lora, load_adapter, lora_config, lora_on, lora_state
+from gen2gen.evaluate import score
 from gen2gen.finetune import CHECKPOINT, StopFinetuning, default_settings, finetune
 from gen2gen.pairs import Pairs
 from gen2gen.tiny import Tiny, random_transformer
@@ -261,3 +263,181 @@ def test_lora_scale():
     double = {k: v*2 if "lora_B" in k else v for k, v in state.items()}
     a, b = (Adapter(vdm, s, config=lora_config(vdm, 2, alpha)).predict(x, steps=1).images.astype(int) for s, alpha in ((state, 4), (double, 2)))
     assert abs(a-b).max() <= 1
+
+# LoRA files of other programs: names of every kind, strength from wherever it is said
+def lora_layers(seed=0, rank=2, only=""):
+    "Layer → (A, B), random, of the model's own LoRA targets"
+    g = torch.Generator().manual_seed(seed)
+    with lora_on(vdm, lora_config(vdm, rank)) as name: shapes = {k: v.shape for k, v in lora_state(vdm, name).items()}
+    state = {k: torch.randn(v, generator=g)*.2 for k, v in shapes.items() if only in k}
+    return {k.split(".lora_")[0]: (state[k], state[k.replace("lora_A", "lora_B")]) for k in state if "lora_A" in k}
+
+def answer_of(layers, strength):
+    "What the model answers with such a LoRA, of that strength"
+    rank = len(next(iter(layers.values()))[0])
+    state = {f"{k}.lora_{p}.weight": v for k, ab in layers.items() for p, v in zip("AB", ab)}
+    return Adapter(vdm, state, config=lora_config(vdm, rank, rank*strength, sorted(layers))).predict(x, steps=1, progress=False).images
+
+def kohya(layer): return "lora_unet_" + layer.replace(".", "_")
+SPELLINGS = {
+    "diffusers": lambda k, a, b: {f"transformer.{k}.lora_A.weight": a, f"transformer.{k}.lora_B.weight": b},
+    "bare": lambda k, a, b: {f"{k}.lora_A.weight": a, f"{k}.lora_B.weight": b},
+    "peft": lambda k, a, b: {f"base_model.model.{k}.lora_A.weight": a, f"base_model.model.{k}.lora_B.weight": b},
+    "peft, default": lambda k, a, b: {f"base_model.model.{k}.lora_A.default.weight": a, f"base_model.model.{k}.lora_B.default.weight": b},
+    "down and up": lambda k, a, b: {f"diffusion_model.{k}.lora_down.weight": a, f"diffusion_model.{k}.lora_up.weight": b},
+    "kohya": lambda k, a, b: {f"{kohya(k)}.lora_down.weight": a, f"{kohya(k)}.lora_up.weight": b},
+    "kohya, alpha": lambda k, a, b: {f"{kohya(k)}.lora_down.weight": a, f"{kohya(k)}.lora_up.weight": b, f"{kohya(k)}.alpha": torch.tensor(.5)}}
+
+def foreign(tmp_path, layers, spelling="bare", header=None):
+    file = tmp_path/"lora.safetensors"
+    save_file({n: v.contiguous() for k, ab in layers.items() for n, v in SPELLINGS[spelling](k, *ab).items()}, file, metadata=header)
+    return file
+
+@pytest.mark.parametrize("only", ["", "attn1", "blocks.0.attn1.to_q"], ids=["all layers", "attention only", "one layer"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_lora_names(tmp_path, spelling, only):
+    layers = lora_layers(only=only)
+    back = import_lora(foreign(tmp_path, layers, spelling), vdm)
+    assert (back.predict(x, steps=1, progress=False).images == answer_of(layers, .25 if "alpha" in spelling else 1)).all()
+
+@pytest.mark.parametrize("header, strength", [(None, 1), (dict(lora_alpha="8", rank="2"), 4), (dict(lora_alpha="0.5", rank="2"), .25), (dict(ss_network_alpha="0.5"), .25),
+    (dict(ss_network_alpha="1", ss_network_dim="2"), .5), (dict(format="pt"), 1),
+    (dict(lora_adapter_metadata=json.dumps({"transformer.r": 2, "transformer.lora_alpha": 1})), .5),
+    (dict(lora_adapter_metadata=json.dumps({"transformer.r": 2, "transformer.lora_alpha": 2**.5, "transformer.use_rslora": True})), 1)], ids=str)
+def test_lora_strength(tmp_path, header, strength):
+    back = import_lora(foreign(tmp_path, layers := lora_layers(), header=header), vdm)
+    assert back.config.lora_alpha/back.config.r == pytest.approx(strength)
+    assert abs(back.predict(x, steps=1, progress=False).images.astype(int)-answer_of(layers, strength)).max() <= 1
+
+def test_lora_strength_beside_the_file(tmp_path):
+    "peft writes it into adapter_config.json"
+    file = foreign(tmp_path, lora_layers(), "peft")
+    (tmp_path/"adapter_config.json").write_text(json.dumps(dict(r=2, lora_alpha=1)))
+    assert import_lora(file, vdm).config.lora_alpha == 1
+
+def test_lora_strength_layer_by_layer(tmp_path):
+    "Ranks and strengths that differ are brought to one, and act as they did"
+    layers = lora_layers(rank=2) | lora_layers(rank=3, only="ffn")
+    meta = {"transformer.lora_alpha": 2, "transformer.r": 2, "transformer.rank_pattern": {"ffn.net.2": 3, "ffn.net.0.proj": 3}, "transformer.alpha_pattern": {"ffn.net.2": 6}}
+    back = import_lora(foreign(tmp_path, layers, header=dict(lora_adapter_metadata=json.dumps(meta))), vdm)
+    assert (back.config.r, back.config.lora_alpha) == (3, 3)
+    for k, (a, b) in layers.items():
+        strength = 2 if "ffn.net.2" in k else 2/3 if "ffn" in k else 1
+        A, B = (back.state[f"{k}.lora_{p}.weight"] for p in "AB")
+        assert torch.allclose(B@A, strength*b@a, atol=1e-5)
+
+def test_lora_that_contradicts_itself(tmp_path):
+    file = foreign(tmp_path, lora_layers(), header=dict(lora_adapter_metadata=json.dumps({"transformer.r": 4, "transformer.lora_alpha": 4})))
+    refused(lambda: import_lora(file, vdm), file.name, "says rank 4", "rank 2", "alpha=")
+    assert import_lora(file, vdm, alpha=1).config.lora_alpha == 1
+
+@pytest.mark.parametrize("keys", [["base_model.model.nowhere.lora_A.weight"], ["nowhere.lora_A.weight"]*1, ["blocks.0.attn1.to_q.lora_A.weight"], ["blocks.0.attn1.to_q.lora_magnitude_vector"], ["lora_unet_nowhere.lora_down.weight"]])
+def test_lora_that_does_not_fit(tmp_path, keys):
+    "One short line, and the model is as it was"
+    save_file({k: torch.zeros(2, 2) for k in keys}, tmp_path/"x.safetensors")
+    e = refused(lambda: import_lora(tmp_path/"x.safetensors", vdm), "x.safetensors")
+    assert len(str(e)) < len(str(tmp_path)) + 300 and not hasattr(vdm.transformer, "peft_config")
+    answer_of(lora_layers(), 1)
+
+def test_an_error_in_making_a_lora_leaves_the_model_usable():
+    before = answer_of(lora_layers(), 1)
+    with pytest.raises(ValueError), lora_on(vdm, lora_config(vdm, targets=["nowhere"])): pass
+    assert (answer_of(lora_layers(), 1) == before).all()
+
+def test_attention_only_adapter_is_loaded_again(tmp_path):
+    config = lora_config(vdm, 2, targets=r"blocks\.\d+\.attn1\.to_[qkv]")
+    with lora_on(vdm, config) as name: state = {k: v+.1 for k, v in lora_state(vdm, name).items()}
+    a = Adapter(vdm, state, config=config)
+    assert (load_adapter(a.save(tmp_path/"a"), vdm).predict(x, steps=1).images == a.predict(x, steps=1).images).all()
+
+# Weights that are not finite
+def nan(state): return {k: torch.full_like(v, float("nan")) for k, v in state.items()}
+def test_nan_is_not_saved(adapter, tmp_path):
+    bad = Adapter(vdm, nan(adapter.state), adapter.settings, adapter.config)
+    refused(lambda: bad.save(tmp_path/"bad"), "bad", "NaN")
+    refused(lambda: bad.export_comfy(tmp_path/"bad.safetensors"), "bad.safetensors", "NaN")
+    assert not list(tmp_path.iterdir())
+def test_nan_is_not_loaded(adapter, folder, tmp_path):
+    with safe_open(folder/WEIGHTS, "pt") as f: header = f.metadata()
+    save_file(nan(load_file(folder/WEIGHTS)), folder/WEIGHTS, metadata=header)
+    describe(folder)
+    refused(lambda: load_adapter(folder, vdm), WEIGHTS, "NaN")
+    refused(lambda: import_lora(folder/WEIGHTS, vdm), WEIGHTS, "NaN")
+
+# Who may read what
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_permissions_are_those_of_the_umask(adapter, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        adapter.save(tmp_path/"a")
+        adapter.predict(x, steps=1).save(tmp_path/"answers", videos=False)
+        with pytest.raises(KeyboardInterrupt): finetune(pairs, out=tmp_path/"run", callbacks=[stop], **quick)
+        adapter.export_comfy(tmp_path/"comfy.safetensors")
+    finally: os.umask(before)
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) == 2+3+1+1 and {p.stat().st_mode & 0o777 for p in files} == {0o666 & ~mask}
+
+def test_weights_that_may_not_be_read():
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        folder = Adapter(vdm, base_weights(vdm)).save(f"{top}/a")
+        for name in (LAST, "diffusion_pytorch_model.safetensors"):
+            os.chmod(folder/name, 0)
+            root = os.geteuid() == 0
+            if root: os.seteuid(65534)
+            try: refused(lambda: load_adapter(folder, vdm), name, "may not be read", error=PermissionError)
+            finally:
+                if root: os.seteuid(0)
+            os.chmod(folder/name, 0o644)
+
+# Noise by content
+def test_an_answer_does_not_depend_on_its_place(adapter):
+    "Alone, in another order, among copies of itself"
+    want = adapter.predict(x, samples=2, progress=False).all_images.astype(int)
+    for order in ([2, 1, 0], [1], [0, 0, 1, 0]):
+        got = adapter.predict(x[order], samples=2, progress=False).all_images
+        assert abs(got-want[order]).max() <= 1
+    assert abs(want[:, 0]-want[:, 1]).max() > 1, "samples differ"
+
+# Pictures of any size
+def test_pictures_of_any_size(adapter, capsys):
+    wide = np.random.default_rng(1).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    out = adapter.predict([wide, x[0]])
+    assert out.images.shape == (2, 16, 16, 3) and "20×40 are padded to 16×16" in capsys.readouterr().out
+    assert (out.inputs[0, :4] == 255).all() and (out.inputs[1] == x[0]).all()
+    assert adapter.predict(x).fitted == "" and capsys.readouterr().out == "", "what fits already is no news"
+    for resize in ("pad", "crop", "stretch"):
+        own = adapter.predict([wide, x[0]], resize=resize, keep_size=True, progress=False)
+        assert [o.shape for o in own.images] == [(20, 40, 3), (16, 16, 3)] and own.resize == resize
+    assert adapter.predict(x, size=24, progress=False).images.shape == (3, 24, 24, 3)
+    refused(lambda: adapter.predict(x, size=10**5), "100000×100000", "nearest")
+
+def test_the_policy_of_training_is_kept(tmp_path):
+    a = finetune(pairs, resize="stretch", out=tmp_path/"a", **quick)
+    assert load_adapter(a.save(tmp_path/"b"), vdm).settings["resize"] == "stretch"
+    assert "stretched to 16×16" in a.predict(np.zeros((1, 20, 40, 3), np.uint8), progress=False).fitted
+
+def test_score_of_pictures_of_another_size(adapter):
+    big = Pairs(np.repeat(np.repeat(x, 2, 1), 2, 2), np.repeat(np.repeat(255-x, 2, 1), 2, 2))
+    assert np.isfinite(score(adapter.predict(big, progress=False), big).psnr).all()
+    assert np.isfinite(score(adapter.predict(big, keep_size=True, progress=False), big).psnr).all()
+
+# Folders
+def test_answers_of_an_earlier_run(adapter, tmp_path):
+    adapter.predict(x, samples=3, progress=False).save(tmp_path/"a", videos=False)
+    few = adapter.predict(x, samples=2, progress=False)
+    refused(lambda: few.save(tmp_path/"a", videos=False), "000-3.png", "2 more", error=FileExistsError)
+def test_samples_that_collide_with_an_answer(adapter, tmp_path):
+    out = adapter.predict(Pairs(x, x, ["p", "p-1", "q"]), samples=2, progress=False)
+    refused(lambda: out.save(tmp_path/"a"), "p-1.png", "rename")
+    assert not (tmp_path/"a").exists()
+def test_an_adapter_never_replaces_a_model(adapter, tmp_path):
+    vdm.transformer.save_pretrained(tmp_path/"vdm")
+    before = {p: p.read_bytes() for p in (tmp_path/"vdm").iterdir()}
+    refused(lambda: adapter.save(tmp_path/"vdm"), "folder of a model", error=FileExistsError)
+    refused(lambda: finetune(pairs, out=tmp_path/"vdm", **quick | dict(method="full")), "folder of a model", error=FileExistsError)
+    assert {p: p.read_bytes() for p in (tmp_path/"vdm").iterdir()} == before
+def test_weights_of_the_replaced_adapter_go(adapter, tmp_path):
+    adapter.save(tmp_path/"a")
+    Adapter(vdm, base_weights(vdm)).save(tmp_path/"a")
+    assert sorted(p.name for p in (tmp_path/"a").iterdir()) == ["diffusion_pytorch_model.safetensors", LAST]
