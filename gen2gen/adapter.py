@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'LAST', 'LOCK', 'LORA_FILES', 'check_settings', 'seeded', 'content', 'generate', 'medoid', 'fit_pictures',
-           'fit_note', 'unfit', 'Predictions', 'write_folder', 'alone_in', 'answer_files', 'refuse_stale',
+           'fit_pairs', 'fit_note', 'unfit', 'Predictions', 'write_folder', 'alone_in', 'answer_files', 'refuse_stale',
            'lora_config', 'lora_state', 'expert_part', 'lora_on', 'base_weights', 'weights_on', 'refuse_nonfinite',
            'Adapter', 'refuse_model_folder', 'load_adapter', 'stated_strength', 'lora_strengths', 'import_lora']
 
 # %% ../nbs/20_adapter.ipynb #295a181a
-import errno, hashlib, inspect, json, os, re, warnings
+import errno, hashlib, inspect, json, os, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,15 @@ def fit_pictures(
     sizes = [tuple(map(int, x.shape[:2])) for x in pictures]
     if size is None or {*sizes} == {tuple(size)}: return np.stack(pictures), sizes
     return np.stack([np.asarray(fit(Image.fromarray(x), tuple(size), resize)) for x in pictures]), sizes
+
+def fit_pairs(
+    pairs:Pairs, # of any size
+    size, # (height, width)
+    resize:str='pad', # "pad", "crop" or "stretch", the same for inputs and targets
+)->Pairs: # the given ones if they have that size
+    "Bring pairs to a size"
+    if tuple(pairs.size) == tuple(size): return pairs
+    return Pairs(*(fit_pictures(o, size, resize)[0] for o in (pairs.inputs, pairs.targets)), pairs.names)
 
 def fit_note(
     sizes, # (height, width) of each picture
@@ -425,7 +434,7 @@ def predict(self:Adapter,
     with self.active(): videos = generate(self.vdm, images, samples, seed, steps, self.settings['n_frames'], batch_size or 16, progress)
     out = Predictions.of(images, videos, names)
     out.resize, out.fitted = resize, fit_note(sizes, images.shape[1:3], resize)
-    if out.fitted and progress: tqdm.write(out.fitted)
+    if out.fitted and progress: tqdm.write(out.fitted, file=sys.stderr)
     return out.in_size([as_pictures([x])[0] for x in given]) if keep_size else out
 
 # %% ../nbs/20_adapter.ipynb #ed0123f0

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .adapter import Predictions
+from .adapter import Predictions, fit_pictures
 from .controls import edges, grabcut, otsu, unet
 from .finetune import finetune
 from .metrics import Interval, Metric, bootstrap_ci, get_metric
@@ -40,6 +40,7 @@ def score(
     metrics = _metrics(metrics)
     targets = as_pictures(getattr(test, "targets", test), "targets")
     images = as_pictures(getattr(out, "images", out), "predictions")
+    if getattr(out, "fitted", ""): targets, _ = fit_pictures(targets, images.shape[1:3], out.resize)
     if len(images) != len(targets): raise ValueError(f"there are {len(images)} predictions and {len(targets)} targets; each image needs its one target")
     if images.shape != targets.shape:
         sizes = [f"{o.shape[1]}×{o.shape[2]}" for o in (images, targets)]

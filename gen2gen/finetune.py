@@ -9,7 +9,7 @@ __all__ = ['PLAIN', 'CHECKPOINT', 'default_settings', 'pairs_hash', 'differences
 
 # %% ../nbs/21_finetune.ipynb #711eb00c
 import hashlib, json, platform, shutil, signal, threading, time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import accelerate, diffusers, peft, torch
@@ -23,7 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 from . import __version__
-from .adapter import LAST, Adapter, base_weights, generate, load_adapter, lora_config, lora_on, seeded, weights_on, write_folder
+from .adapter import LAST, Adapter, alone_in, base_weights, check_settings, fit_pairs, generate, load_adapter
+from .adapter import lora_config, lora_on, refuse_model_folder, refuse_nonfinite, seeded, weights_on
 from .metrics import get_metric
 from .pairs import Pairs
 from .tiny import weights_file
@@ -51,35 +52,41 @@ def differences(
     then:dict, # settings of a checkpoint
     now:dict, # settings of this run
 )->list: # one line for each setting that differs
-    "What two runs have not in common"
+    "Settings on which two runs disagree"
     return [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
 
 # %% ../nbs/21_finetune.ipynb #3fc07d33
 PLAIN = dict(seed=42, max_grad_norm=1., schedule='cosine')  # what every model takes when neither the caller nor a preset says
 
 def _name(x): return x if isinstance(x, (str, dict, type(None))) else getattr(x, '__name__', type(x).__name__)
-def _at_least(low, **settings):
-    for k, v in settings.items():
-        if not v >= low: raise ValueError(f'{k}={v!r} must be at least {low}')
+
+def _checked_pairs(vdm, train, heldout, n_frames):
+    "Refuse what is no pairs, or pairs of a size or a length that the model cannot take"
+    for pairs, what in ((train, 'train'), (heldout, 'heldout')):
+        if pairs is None and what == 'heldout': continue
+        if not isinstance(pairs, Pairs): raise ValueError(f'{what} must be Pairs, not {type(pairs).__name__}: see load_pairs')
+        check_videos(vdm, n_frames, *pairs.size)
 
 def run_settings(
     vdm:VDM, train:Pairs, heldout, # model, training pairs, held-out pairs or None
     given:dict, # arguments of `finetune`, None where not given
 )->dict: # `ValueError` for a setting that cannot be
     "The whole and checked settings of a run, ready for JSON"
-    for pairs, what in ((train, 'train'), (heldout, 'heldout')):
-        if not isinstance(pairs, Pairs) and (what == 'train' or pairs is not None): raise ValueError(f'{what} must be Pairs, not {type(pairs).__name__}: see load_pairs')
-    if given['method'] not in ('lora', 'full'): raise ValueError(f"method={given['method']!r} is not known; use 'lora', or 'full' for every weight")
     given = {k: v for k, v in given.items() if v is not None}
-    if (preset := given.pop('preset', None)) not in (None, 'paper'): raise ValueError(f"preset={preset!r} is not known; use 'paper', or leave it out")
+    check_settings(**given)
+    said, preset = given.keys()-{'preset'}, given.get('preset')
+    given.pop('preset', None)
     if preset and not vdm.paper: raise ValueError(f"the papers state no settings for {vdm.name}: leave out preset='paper'")
+    given = dict(method='lora', transition='discrete', metric='psnr', resize='pad') | given
+    get_transition(given['transition']), get_metric(given['metric'])
+    _checked_pairs(vdm, train, heldout, given.get('n_frames', vdm.default_frames))
     s = default_settings(len(train), given['method'], vdm) | PLAIN | (vdm.paper if preset else {}) | given
-    if preset: s |= dict(preset=preset, ours=sorted({'steps', 'warmup', 'transition', 'alpha', 'n_frames', *PLAIN}-vdm.paper.keys()-given.keys()))
-    _at_least(1, steps=s['steps'], batch_size=s['batch_size'], rank=s['rank'], accumulation=s.get('accumulation', 1))
-    _at_least(0, lr=s['lr'], seed=s['seed'], warmup=s.get('warmup', 0))
-    get_transition(s['transition']), get_metric(s['metric'])
+    if preset:
+        ours = {'steps', 'warmup', 'transition', 'alpha', 'n_frames', *PLAIN}-vdm.paper.keys()-said
+        s |= dict(preset=preset, ours=sorted(ours))
     s = dict(warmup=s['steps']//10, eval_every=max(1, s['steps']//8), alpha=s['rank'], n_frames=vdm.default_frames, augment=None) | s
-    for pairs in filter(None, (train, heldout)): check_videos(vdm, s['n_frames'], *pairs.size)
+    check_settings(**{k: v for k, v in s.items() if k != 'n'})
+    check_videos(vdm, s['n_frames'], *train.size)
     s |= {k: _name(s[k]) for k in ('transition', 'metric', 'augment')}
     return s | dict(n=len(train), size=[int(i) for i in train.size], pairs=pairs_hash(train), heldout=pairs_hash(heldout),
                     heldout_n=len(heldout) if heldout else 0, vdm=dict(vdm.fingerprint))
@@ -233,15 +240,31 @@ def gradient(self:Trainer):
 
 @patch
 def update(self:Trainer):
-    "One optimizer step; `FloatingPointError`, and no step, if loss or gradient is not finite"
+    "One optimizer step; `FloatingPointError`, and no step, if loss, gradient or the new weights are not finite"
     s = self.settings
     loss = self.gradient()
     norm = torch.nn.utils.clip_grad_norm_(self.params.values(), s['max_grad_norm'])
     if not torch.isfinite(loss+norm):
         raise FloatingPointError(f'step {self.step+1}: the loss is {loss:g}, the norm of its gradient {norm:g}; train again with a lower lr than {s["lr"]:g}')
+    before = self.state()
     with hold_interrupt():
-        self.optimizer.step(); self.scheduler.step()
-        self.step += 1; self.losses.append(loss.item())
+        self.optimizer.step()
+        if finite := all(bool(torch.isfinite(p).all()) for p in self.params.values()):
+            self.scheduler.step()
+            self.step += 1
+            self.losses.append(loss.item())
+        else: self.put(before)
+    if not finite: raise FloatingPointError(f'step {self.step+1} would make weights infinite; train again with a lower lr than {s["lr"]:g}')
+
+@patch
+def refuse_useless(self:Trainer):
+    "`FloatingPointError` if what the last step left gives no finite loss: its pictures would be black"
+    latents, condition = (self.latents, self.condition) if self.epoch is not None else self.data()
+    one = {k: v[:1] if torch.is_tensor(v) else v for k, v in condition.items()}
+    with torch.no_grad(): loss = self.vdm.loss(latents[:1], one, seeded(self.settings['seed'], self.step, 0, 2))
+    if torch.isfinite(loss).all(): return
+    lr = self.settings['lr']
+    raise FloatingPointError(f'after step {self.step} the loss is {loss.mean().item():g}; train again with a lower lr than {lr:g}')
 
 # %% ../nbs/21_finetune.ipynb #73badeef
 @patch
@@ -254,7 +277,7 @@ def score(self:Trainer):
     score = float(self.metric.fn(videos[:, 0, -1], self.heldout.targets).mean())
     self.scores.append((self.step, score))
     sign = 1 if self.metric.higher_is_better else -1
-    if self.step and (self.best is None or sign*score > sign*self.best[1]): self.best = self.step, score, self.state()
+    if self.step and np.isfinite(score) and (self.best is None or sign*score > sign*self.best[1]): self.best = self.step, score, self.state()
     return score
 
 # %% ../nbs/21_finetune.ipynb #6712007d
@@ -300,6 +323,7 @@ def restore(self:Trainer,
     for key, v in load_file(path).items():
         part, k = key.split('/', 1)
         parts[part][k] = v
+    refuse_nonfinite(parts['now'], path)
     self.put(parts['now'])
     unpack_optimizer(self.optimizer, self.params, parts['optimizer'])
     self.scheduler.load_state_dict(self.scheduler.state_dict() | about['scheduler'])
@@ -377,6 +401,7 @@ def fit(self:Trainer,
             lr = self.scheduler.get_last_lr()[0]
             self.accelerator.log(dict(loss=self.losses[-1], lr=lr) | ({s['metric']: score} if score is not None else {}), step=self.step)
             for f in callbacks: f(Event(self.step, s['steps'], self.losses[-1], lr, score, self))
+    self.refuse_useless()
 
 # %% ../nbs/21_finetune.ipynb #93c57da3
 @patch
@@ -401,31 +426,35 @@ def run(self:Trainer,
     return self.adapter()
 
 # %% ../nbs/21_finetune.ipynb #bda2c225
-def _begin(out, resume, main):
-    "Make the output folder ready, before any work, and clear what a killed run left half-written: (checkpoint file, is there one to continue?)"
+def _begin(out, resume, overwrite, main):
+    "What there is in the output folder: (checkpoint file, is there one to continue?)"
+    if resume and overwrite: raise ValueError('resume=True goes on with a run, and overwrite=True starts it anew: give only one of them')
     if out is None:
         if resume: raise ValueError('resume=True needs out=FOLDER, the folder of the run to continue')
         return None, False
-    out = Path(out)
+    out, file = Path(out), Path(out)/CHECKPOINT
+    refuse_model_folder(out)
     if main:
-        with write_folder(out): pass
-        for part in out.glob('.part-*'): shutil.rmtree(part)
-    file = out/CHECKPOINT
-    if file.exists() and not resume: raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
+        for part in out.glob('.part-*'): shutil.rmtree(part, ignore_errors=True)  # what a killed run left half-written
+        if overwrite: file.unlink(missing_ok=True)
+    if not (resume or overwrite):
+        if file.exists(): raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
+        if (out/LAST).exists(): raise FileExistsError(f'{out/LAST} is of a finished adapter: replace it with overwrite=True, or give another folder as out')
     return file, file.exists()
 
 def _finished(out, vdm, settings):
-    "The adapter that a finished run with the same settings left, or None"
+    "The adapter that a finished run with the same settings left, or None. `ValueError` if it is of another run"
     if not (out/LAST).is_file(): return None
-    adapter = load_adapter(out, vdm)
-    now = json.loads(json.dumps(settings))
-    return None if differences({k: adapter.settings.get(k) for k in now}, now) else adapter
+    adapter, now = load_adapter(out, vdm), json.loads(json.dumps(settings))
+    if other := differences({k: adapter.settings.get(k, v) for k, v in now.items()}, now):
+        raise ValueError(f'{out} holds the finished adapter of another run ({"; ".join(other)}): give another folder as out, or overwrite=True to replace it')
+    return adapter
 
 # %% ../nbs/21_finetune.ipynb #07d797bb
 def finetune(
     train:Pairs, # n pairs to learn from
     vdm='tiny', # name, folder or loaded VDM
-    transition='discrete', # name or function, see `gen2gen.transitions`
+    transition='discrete', # name or function, see `gen2gen.transitions`; None: discrete
     seed:int=None, # of LoRA's start, order of pairs and noise; None: 42, as in the paper's Table 5
     method:str='lora', # "lora", or "full": every weight, the from-scratch control
     heldout:Pairs=None, # pairs to choose the best step by; never trained on
@@ -439,10 +468,12 @@ def finetune(
     preset:str=None, # "paper": what the papers state for this model, where nothing else is given
     warmup:int=None, # steps over which lr rises from 0; None: a tenth
     eval_every:int=None, # steps between held-out scores; None: an eighth
-    metric='psnr', # last-frame score, see `gen2gen.metrics`
+    metric='psnr', # last-frame score, see `gen2gen.metrics`; None: psnr
+    resize:str=None, # how the pictures came to their size: "pad", "crop" or "stretch"; others will too. None: pad
     out=None, # folder for the adapter and, until it is done, a checkpoint
     save_every:int=20, # steps between checkpoints
-    resume:bool=False, # continue from the checkpoint in `out` if there is one
+    resume:bool=False, # continue the run in `out`, if there is one
+    overwrite:bool=False, # replace the adapter, or the unfinished run, in `out`
     callbacks=(), # functions of an `Event`
     tracker=None, # name or object of a tracker that accelerate knows
     progress:bool=True, # show a bar
@@ -451,22 +482,28 @@ def finetune(
     "Learn a visual task from pairs"
     given = dict(transition=transition, seed=seed, method=method, n_frames=n_frames, steps=steps, batch_size=batch_size, lr=lr, rank=rank, alpha=alpha,
                  augment=augment, max_grad_norm=max_grad_norm, schedule=schedule, warmup=warmup, eval_every=eval_every, metric=metric,
-                 accumulation=accumulation, preset=preset)
+                 accumulation=accumulation, preset=preset, resize=resize)
+    check_settings(save_every=save_every)
+    method, transition, metric = method or 'lora', transition or 'discrete', metric or 'psnr'
     accelerator = Accelerator(mixed_precision='no', log_with=tracker, project_dir=out)
     vdm = load_vdm(vdm)
     if method == 'full' and hasattr(vdm.transformer, 'unshard'): raise ValueError("the weights of this model are shared by processes (shard=True), and method='full' would train them: use method='lora'")
+    if isinstance(heldout, Pairs) and isinstance(train, Pairs): heldout = fit_pairs(heldout, train.size, resize or 'pad')
     settings = run_settings(vdm, train, heldout, given) | dict(processes=accelerator.num_processes)
     seed = settings['seed']
     if settings['batch_size'] < accelerator.num_processes: raise ValueError(f'batch_size={settings["batch_size"]} is less than one pair for each of {accelerator.num_processes} processes')
-    with accelerator.main_process_first(): file, again = _begin(out, resume, accelerator.is_main_process)
-    if resume and not again and (done := _finished(Path(out), vdm, settings)): return done
-    if tracker: accelerator.init_trackers('gen2gen', {k: v for k, v in settings.items() if isinstance(v, (int, float, str))})
-    with trainable(vdm, lora_config(vdm, settings['rank'], settings['alpha']) if method == 'lora' else None, seed) as params:
-        trainer = Trainer(vdm, params, settings, train, heldout, transition, metric, augment, accelerator)
-        if again: trainer.restore(file)
-        adapter = trainer.run(file, save_every=save_every, callbacks=[*callbacks, *[LivePlot()]*plot], progress=progress)
-    accelerator.end_training()
-    if out and accelerator.is_main_process:
-        adapter.save(out)
-        file.unlink(missing_ok=True)
+    with ExitStack() as held:
+        with accelerator.main_process_first():
+            if out is not None and accelerator.is_main_process: held.enter_context(alone_in(out))
+            file, again = _begin(out, resume, overwrite, accelerator.is_main_process)
+        if resume and not again and (done := _finished(Path(out), vdm, settings)): return done
+        if tracker: accelerator.init_trackers('gen2gen', {k: v for k, v in settings.items() if isinstance(v, (int, float, str))})
+        with trainable(vdm, lora_config(vdm, settings['rank'], settings['alpha']) if method == 'lora' else None, seed) as params:
+            trainer = Trainer(vdm, params, settings, train, heldout, transition, metric, augment, accelerator)
+            if again: trainer.restore(file)
+            adapter = trainer.run(file, save_every=save_every, callbacks=[*callbacks, *[LivePlot()]*plot], progress=progress)
+        accelerator.end_training()
+        if out and accelerator.is_main_process:
+            adapter.save(out)
+            file.unlink(missing_ok=True)
     return adapter

@@ -9,7 +9,7 @@ from diffusers.loaders import WanLoraLoaderMixin
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gen2gen.adapter import LAST, Adapter, Predictions, base_weights, import_lora, load_adapter, lora_config, lora_on, lora_state
+from gen2gen.adapter import LAST, LOCK, Adapter, Predictions, base_weights, import_lora, load_adapter, lora_config, lora_on, lora_state
 from gen2gen.evaluate import score
 from gen2gen.finetune import CHECKPOINT, StopFinetuning, default_settings, finetune
 from gen2gen.pairs import Pairs
@@ -139,7 +139,7 @@ def test_names_that_leave_the_folder(tmp_path):
 # Predicting
 def test_float_inputs(adapter): refused(lambda: adapter.predict(x/255), "float64", "255")
 def test_path_as_input(adapter): refused(lambda: adapter.predict("a.png"), "path", "load_images")
-def test_size_the_model_cannot_take(adapter): refused(lambda: adapter.predict(x[:, :15]), "15×16", "16×16")
+def test_size_the_model_cannot_take(adapter): refused(lambda: adapter.predict(x, size=(15, 16)), "15×16", "16×16")
 def test_no_samples(adapter): refused(lambda: adapter.predict(x, samples=0), "samples=0")
 def test_batches_do_not_matter(adapter):
     one, all_ = (adapter.predict(x, samples=2, batch_size=b, progress=False).all_images.astype(int) for b in (1, 6))
@@ -172,6 +172,24 @@ def test_output_that_cannot_be_a_folder(tmp_path):
     refused(lambda: finetune(pairs, out=tmp_path/"taken", callbacks=[steps.append], **quick), "taken", error=OSError)
     assert not steps, "found out before the work, not after it"
 
+@pytest.mark.parametrize("wrong", [dict(max_grad_norm=-1.), dict(max_grad_norm=0), dict(alpha=0), dict(alpha=-1.), dict(lr=0), dict(lr=float("inf")), dict(save_every=0), dict(eval_every=0),
+    dict(batch_size=-3), dict(steps=-1), dict(steps=2.5), dict(steps="2"), dict(steps=True), dict(seed=-1), dict(seed=10**23), dict(rank=-1), dict(accumulation=0), dict(warmup=-1), dict(n_frames=0),
+    dict(schedule="magic"), dict(preset="magic"), dict(resize="magic"), dict(augment="flips"), dict(augment=dict(magic=1)), dict(max_grad_norm=float("nan"))], ids=str)
+def test_settings_that_cannot_be_meant(wrong, tmp_path):
+    "Said in words that name the setting, before any work"
+    steps = []
+    (name, value), = wrong.items()
+    refused(lambda: finetune(pairs, heldout=pairs, out=tmp_path/"new", callbacks=[steps.append], **quick | wrong), f"{name}={value!r}", "must be")
+    assert not steps and not (tmp_path/"new").exists()
+
+@pytest.mark.parametrize("wrong", [dict(samples=0), dict(samples=-1), dict(steps=0), dict(steps=-2), dict(seed=-1), dict(seed=10**23), dict(batch_size=0), dict(resize="magic")], ids=str)
+def test_settings_of_predict_that_cannot_be_meant(adapter, wrong):
+    (name, value), = wrong.items()
+    refused(lambda: adapter.predict(x, **wrong), f"{name}={value!r}", "must be")
+def test_none_means_the_default():
+    s = finetune(pairs, transition=None, metric=None, method=None, max_grad_norm=float("inf"), **quick).settings
+    assert (s["transition"], s["metric"], s["method"]) == ("discrete", "psnr", "lora")
+
 # Checkpoints
 def stop(event): raise KeyboardInterrupt
 
@@ -184,6 +202,35 @@ def go_on(out, **changes): return finetune(pairs, out=out, resume=True, **quick 
 def test_unfinished_run_is_not_overwritten(unfinished): refused(lambda: finetune(pairs, out=unfinished, **quick), CHECKPOINT, "resume=True", error=FileExistsError)
 def test_other_settings(unfinished): refused(lambda: go_on(unfinished, seed=1, rank=3), "seed: 42 then, 1 now", "rank: 16 then, 3 now")
 def test_other_pairs(unfinished): refused(lambda: finetune(Pairs(x, x), out=unfinished, resume=True, **quick), "pairs: ")
+@pytest.mark.parametrize("change, words", [(dict(steps=3), "steps: 2 then, 3 now"), (dict(lr=.5), "lr: "), (dict(train=Pairs(x, x)), "pairs: ")], ids=lambda o: str(o)[:12])
+def test_a_finished_adapter_is_not_replaced(tmp_path, change, words):
+    "Neither by resuming with another run, nor by a new one; but by overwrite=True"
+    made = finetune(pairs, out=tmp_path/"a", **quick)
+    before = {p: p.read_bytes() for p in (tmp_path/"a").iterdir()}
+    other = dict(train=pairs, out=tmp_path/"a") | quick | change
+    refused(lambda: finetune(resume=True, **other), "a holds the finished adapter of another run", words, "overwrite=True")
+    refused(lambda: finetune(**other), LAST, "overwrite=True", error=FileExistsError)
+    refused(lambda: finetune(resume=True, overwrite=True, **other), "only one")
+    assert {p: p.read_bytes() for p in (tmp_path/"a").iterdir()} == before
+    assert finetune(pairs, out=tmp_path/"a", resume=True, **quick).settings == made.settings
+    finetune(overwrite=True, **other)
+    assert {p: p.read_bytes() for p in (tmp_path/"a").iterdir()} != before
+def test_overwrite_discards_an_unfinished_run(unfinished):
+    assert finetune(pairs, out=unfinished, overwrite=True, **quick).settings["steps_done"] == 2
+    assert sorted(p.name for p in unfinished.iterdir()) == [LAST, WEIGHTS]
+def test_two_runs_in_one_folder(tmp_path):
+    "The second is refused, whatever it is; the first goes on. What a killed run leaves does not block"
+    def second(event):
+        for how in ({}, dict(resume=True), dict(overwrite=True)):
+            refused(lambda: finetune(pairs, out=tmp_path/"run", **quick | how), "run is in use", LOCK, error=BlockingIOError)
+    (tmp_path/"run").mkdir()
+    (tmp_path/"run"/LOCK).touch()
+    finetune(pairs, out=tmp_path/"run", callbacks=[second], **quick)
+    assert sorted(p.name for p in (tmp_path/"run").iterdir()) == [LAST, WEIGHTS]
+def test_nan_in_a_checkpoint(unfinished):
+    with safe_open(unfinished/CHECKPOINT, "pt") as f: header = f.metadata()
+    save_file({k: torch.full_like(v, float("nan")) if k.startswith("now/") else v for k, v in load_file(unfinished/CHECKPOINT).items()}, unfinished/CHECKPOINT, metadata=header)
+    refused(lambda: go_on(unfinished), CHECKPOINT, "NaN")
 def test_truncated_checkpoint(unfinished):
     (unfinished/CHECKPOINT).write_bytes((unfinished/CHECKPOINT).read_bytes()[:-1])
     refused(lambda: go_on(unfinished), CHECKPOINT, "not a whole safetensors file")
@@ -216,6 +263,17 @@ def test_loss_that_is_not_finite(tmp_path):
     assert all(v.isfinite().all() for v in e.adapter.state.values())
     assert all(v.isfinite().all() for v in load_file(tmp_path/"run"/CHECKPOINT).values())
     assert not any(p.requires_grad for p in vdm.transformer.parameters()) and not hasattr(vdm.transformer, "peft_config")
+@pytest.mark.parametrize("lr", [1e39, 1e38, 1e30])
+def test_one_step_that_ruins_the_weights(tmp_path, lr):
+    "The last step is as suspect as the others: a loss after it is looked at, and the weights are"
+    e = refused(lambda: finetune(pairs, out=tmp_path/"run", warmup=0, **quick | dict(steps=1, lr=lr)), "step", "lower lr", error=FloatingPointError)
+    assert all(v.isfinite().all() for v in e.adapter.state.values()) and not (tmp_path/"run"/LAST).exists()
+    assert all(v.isfinite().all() for v in load_file(tmp_path/"run"/CHECKPOINT).values())
+def test_a_nan_score_is_never_the_best():
+    from gen2gen.metrics import METRICS
+    scores = iter([1., float("nan"), 3., 2., float("nan")])
+    metric = METRICS["psnr"]._replace(fn=lambda a, b: np.full(len(a), next(scores)))
+    assert finetune(pairs, heldout=pairs, eval_every=1, metric=metric, **quick | dict(steps=4)).settings["best_step"] == 2
 def test_best_step_is_kept():
     "After a good start the weights are ruined: the good step is what comes back, and it says so"
     states = {}
@@ -403,9 +461,9 @@ def test_an_answer_does_not_depend_on_its_place(adapter):
 def test_pictures_of_any_size(adapter, capsys):
     wide = np.random.default_rng(1).integers(0, 256, (20, 40, 3), dtype=np.uint8)
     out = adapter.predict([wide, x[0]])
-    assert out.images.shape == (2, 16, 16, 3) and "20×40 are padded to 16×16" in capsys.readouterr().out
+    assert out.images.shape == (2, 16, 16, 3) and "20×40 are padded to 16×16" in capsys.readouterr().err
     assert (out.inputs[0, :4] == 255).all() and (out.inputs[1] == x[0]).all()
-    assert adapter.predict(x).fitted == "" and capsys.readouterr().out == "", "what fits already is no news"
+    assert adapter.predict(x).fitted == "" and capsys.readouterr().err == "", "what fits already is no news"
     for resize in ("pad", "crop", "stretch"):
         own = adapter.predict([wide, x[0]], resize=resize, keep_size=True, progress=False)
         assert [o.shape for o in own.images] == [(20, 40, 3), (16, 16, 3)] and own.resize == resize
@@ -421,6 +479,13 @@ def test_score_of_pictures_of_another_size(adapter):
     big = Pairs(np.repeat(np.repeat(x, 2, 1), 2, 2), np.repeat(np.repeat(255-x, 2, 1), 2, 2))
     assert np.isfinite(score(adapter.predict(big, progress=False), big).psnr).all()
     assert np.isfinite(score(adapter.predict(big, keep_size=True, progress=False), big).psnr).all()
+
+def test_heldout_pairs_of_another_size():
+    "They are brought to the size of training, where the adapter will answer"
+    big = Pairs(np.repeat(np.repeat(x, 2, 1), 2, 2), np.repeat(np.repeat(255-x, 2, 1), 2, 2))
+    a = finetune(pairs, heldout=big, **quick)
+    want = score(a.predict(big, progress=False), big).psnr.mean()
+    assert abs(a.settings["best_score"]-want) < 1e-3
 
 # Folders
 def test_answers_of_an_earlier_run(adapter, tmp_path):
