@@ -143,6 +143,7 @@ def fit_note(
     more = f' (and {len(other)-1} other sizes)' if len(other) > 1 else ''
     return f'pictures of {other[0][0]}×{other[0][1]}{more} are {_DONE[resize]} to {size[0]}×{size[1]} (height×width)'
 
+# %% ../nbs/20_adapter.ipynb #d8b8dbfe
 def unfit(
     picture, # (h, w, 3) uint8, in the size of the model
     size, # (height, width) that the input had

@@ -166,6 +166,7 @@ def _task_size(t):
     "The side of a task's pictures where none is asked for"
     return inspect.signature(t.pairs).parameters["size"].default
 
+# %% ../nbs/90_cli.ipynb #a7cfba51
 def _split(data, heldout, n, seed, shape, source=None):
     "Training pairs and held-out pairs or None, from what the command line says."
     from gen2gen.evaluate import few
@@ -246,6 +247,7 @@ def finetune(
     else: typer.echo(f"adapter in {out}: {told['n']} pairs, {told['steps']} steps, loss {told['loss']:.3g}" + (
         f"; held-out {told['metric']} {told['best_score']:.4g} at step {told['best_step']}, copying the input {told['copy_score']:.4g}" if test else ""))
 
+# %% ../nbs/90_cli.ipynb #eabf9b48
 def _fits(model, size, frames=None):
     "The model, if it takes pictures of that size: asked before any picture is brought to it"
     from gen2gen.vdm import check_videos
@@ -370,6 +372,7 @@ def score(
     else: typer.echo("\n".join([*_told(means, len(test)), *_taken(test, how, t)]))
     for line in _doubts(ahead, len(test)): typer.echo(f"gen2gen score: {line}", err=True)
 
+# %% ../nbs/90_cli.ipynb #974fdea4
 def _taken(test, how, task):
     "A line that says at which size pictures were scored."
     if not task: yield "pictures taken at {}×{} (height×width); others would be brought there by: {}".format(*test.size, how)
