@@ -11,7 +11,7 @@ __all__ = ['SETTINGS', 'LAST', 'LOCK', 'LORA_FILES', 'check_settings', 'seeded',
 # %% ../nbs/20_adapter.ipynb #295a181a
 import errno, hashlib, inspect, json, os, re, sys, warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
@@ -36,15 +36,18 @@ def _whole(low, high=2**63-1):
     words = f'a whole number of at least {low}' if high == 2**63-1 else f'a whole number from {low} to {high}'
     return (lambda v: kind(v) and low <= v <= high), words
 
-def _number(fits, words): return (lambda v: isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and bool(fits(v))), words
+def _number(fits, words):
+    kind = lambda v: isinstance(v, (int, float, np.number)) and not isinstance(v, bool)
+    return (lambda v: kind(v) and bool(fits(v))), words
 
 def _one_of(*names): return (lambda v: isinstance(v, str) and v in names), 'one of ' + ', '.join(map(repr, names))
 
 _AUGMENT = inspect.signature(Pairs.augment).parameters.keys()-{'self', 'seed'}
 
 SETTINGS = dict(  # name → (is this value possible?, what it must be)
-    steps=_whole(1), batch_size=_whole(1), rank=_whole(1), accumulation=_whole(1), n_frames=_whole(1), samples=_whole(1),
-    eval_every=_whole(1), save_every=_whole(1), warmup=_whole(0), seed=_whole(0, 2**63-1-10**7), n=_whole(1), workers=_whole(1),
+    seed=_whole(0, 2**63-1-10**7), warmup=_whole(0),
+    **dict.fromkeys('n steps batch_size rank accumulation n_frames samples'.split(), _whole(1)),
+    **dict.fromkeys('eval_every save_every workers'.split(), _whole(1)),
     lr=_number(lambda v: 0 < v < np.inf, 'a number above 0, and finite'),
     alpha=_number(lambda v: 0 < v < np.inf, 'a number above 0, and finite: the LoRA acts with weight alpha/rank'),
     max_grad_norm=_number(lambda v: v > 0, 'a number above 0; inf does not clip'),
@@ -117,7 +120,8 @@ def fit_pictures(
     what:str='inputs', # how error messages call them
 )->tuple: # (n, height, width, 3) uint8, and the (height, width) that each had
     "Bring pictures to the size that a model has learned at"
-    if size is None or not isinstance(pictures, (list, tuple)) or not len(pictures): pictures = as_pictures(pictures, what)
+    mixed = size is not None and isinstance(pictures, (list, tuple)) and len(pictures) > 0
+    if not mixed: pictures = as_pictures(pictures, what)
     else: pictures = [_as_picture(x, f'{what}[{i}]') for i, x in enumerate(pictures)]
     sizes = [tuple(map(int, x.shape[:2])) for x in pictures]
     if size is None or {*sizes} == {tuple(size)}: return np.stack(pictures), sizes
@@ -185,7 +189,8 @@ class Predictions:
     def __repr__(self):
         sizes = {x.shape[:2] for x in self.images}
         size = '×'.join(map(str, sizes.pop())) if len(sizes) == 1 else 'as the inputs'
-        return f'Predictions(n={len(self)}, samples={len(self.all_images[0])}, frames={self.videos.shape[1]}, size={size})'
+        k, frames = len(self.all_images[0]), self.videos.shape[1]
+        return f'Predictions(n={len(self)}, samples={k}, frames={frames}, size={size})'
 
 # %% ../nbs/20_adapter.ipynb #d2f51bdf
 @patch
@@ -197,7 +202,7 @@ def in_size(self:Predictions,
     sizes = [x.shape[:2] for x in inputs]
     images = [unfit(x, s, self.resize) for x, s in zip(self.images, sizes)]
     every = [np.stack([unfit(x, s, self.resize) for x in xs]) for xs, s in zip(self.all_images, sizes)]
-    return Predictions(together(images), self.videos, together(list(inputs)), self.names, together(every), self.resize, self.fitted)
+    return replace(self, images=together(images), inputs=together(list(inputs)), all_images=together(every))
 
 # %% ../nbs/20_adapter.ipynb #f06a770c
 LAST = 'gen2gen.json'
@@ -235,8 +240,8 @@ def alone_in(
     lock = FileLock(path/LOCK, timeout=0)
     try: lock.acquire()
     except Timeout:
-        why = f'{path} is in use: another run writes there and holds {path/LOCK}; wait until it is done, or give another folder'
-        raise BlockingIOError(errno.EAGAIN, why) from None
+        raise BlockingIOError(errno.EAGAIN, f'{path} is in use: another run writes there and holds {path/LOCK}; '
+                                            'wait until it is done, or give another folder') from None
     try: yield
     finally:
         (path/LOCK).unlink(missing_ok=True)
@@ -248,14 +253,14 @@ def answer_files(
     names, # of the inputs
     samples:int=1, # videos generated for each
     videos:bool=False, # with their videos?
-)->list: # the names of all files, the answers first. `ValueError` if two inputs would share one, or a name cannot be a file name
+)->list: # of all files, the answers first. `ValueError` for a name that two would share, or that no file can have
     "The files that predictions are written to"
     if bad := [o for o in names if not o or o != Path(o).name or '\\' in o or o.startswith('.')]:
         raise ValueError(f'the name {bad[0]!r} cannot be a file name; rename that input')
     files = [f'{o}.png' for o in names] + [f'{o}.mp4' for o in names if videos]
     files += [f'{o}-{k}.png' for o in names for k in range(1, samples+1) if samples > 1]
     if twice := [o for i, o in enumerate(files) if o in files[:i]]:
-        raise ValueError(f'two answers would be written as {twice[0]}; rename an input, or predict them into two folders')
+        raise ValueError(f'two answers would be written as {twice[0]}: rename an input, or use two folders')
     return files
 
 def refuse_stale(
@@ -268,8 +273,8 @@ def refuse_stale(
     there = sorted(p.name for p in Path(folder).iterdir()) if Path(folder).is_dir() else []
     if stale := [o for o in there if sample.fullmatch(o) and o not in files]:
         more = f' and {len(stale)-1} more files' if len(stale) > 1 else ''
-        raise FileExistsError(f'{Path(folder)/stale[0]}{more} of an earlier run would pass for samples or videos of these answers; '
-                              'remove what you do not need, or choose another folder')
+        raise FileExistsError(f'{Path(folder)/stale[0]}{more} of an earlier run would pass for samples or videos '
+                              'of these answers; remove what you do not need, or choose another folder')
 
 @patch
 def save(self:Predictions,
@@ -384,7 +389,8 @@ def refuse_nonfinite(
     "Raise an error for weights that hold NaN or infinity: every picture they make is black"
     if bad := [k for k, v in state.items() if not torch.isfinite(v).all()]:
         numbers = sum((~torch.isfinite(state[k])).sum().item() for k in bad)
-        raise error(f'{whose}: {numbers:,} of its {sum(v.numel() for v in state.values()):,} weights are NaN or infinite (first in {bad[0]})')
+        total = sum(v.numel() for v in state.values())
+        raise error(f'{whose}: {numbers:,} of its {total:,} weights are NaN or infinite (first in {bad[0]})')
 
 class Adapter:
     "What fine-tuning learned for one VDM: its weights, and the settings that led to them"
@@ -447,13 +453,14 @@ def refuse_model_folder(
     "Raise `FileExistsError` if a model lies there, whose weights an adapter might replace"
     for name in ('config.json', 'model_index.json'):
         if (Path(path)/name).is_file():
-            raise FileExistsError(f'{path} is the folder of a model (it holds {name}): choose another folder for the adapter')
+            raise FileExistsError(f'{path} is the folder of a model (it holds {name}): choose another folder')
 
 def _weights_in(path):
     "The names of the weights files of the adapter in a folder; none if there is no whole one"
     try: about = json.loads((path/LAST).read_text(encoding='utf-8'))
     except (OSError, ValueError): return set()
-    return {*about.get('files', ()), about.get('weights')} & {*LORA_FILES, WEIGHTS} if isinstance(about, dict) else set()
+    if not isinstance(about, dict): return set()
+    return {*about.get('files', ()), about.get('weights')} & {*LORA_FILES, WEIGHTS}
 
 @patch
 def save(self:Adapter,
@@ -503,7 +510,8 @@ def _home(vdm, wanted, folder, download=False):
     name, revision = wanted['name'], wanted['revision']
     how = {k: v for k, v in wanted.items() if k not in ('name', 'revision', 'dtype', 'commit')}
     at = dict(revision=wanted['commit']) if wanted.get('commit') else {}
-    if vdm is None and revision.startswith('random-'): vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how)
+    if vdm is None and revision.startswith('random-'):
+        vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how)
     elif vdm is None: vdm = load_vdm(name, download=download, **how, **at)
     vdm = load_vdm(vdm)
     if vdm.name != name: raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
@@ -521,7 +529,8 @@ def _lora_file(file):
         meta = json.loads(header[LORA_ADAPTER_METADATA_KEY])
         rank, alpha = int(meta['transformer.r']), meta['transformer.lora_alpha']
     except (KeyError, ValueError, TypeError) as e: raise ValueError(f'{file} does not say its rank and alpha ({e!r}): save the adapter again') from e
-    return {k.removeprefix('transformer.'): v for k, v in load_file(file).items()}, rank, alpha, meta.get('transformer.target_modules')
+    state = {k.removeprefix('transformer.'): v for k, v in load_file(file).items()}
+    return state, rank, alpha, meta.get('transformer.target_modules')
 
 def load_adapter(
     path, # folder that `Adapter.save` made
@@ -571,7 +580,8 @@ def export_comfy(self:Adapter,
     return written
 
 # %% ../nbs/20_adapter.ipynb #b6379730
-_STATED = dict(alpha=('lora_alpha', 'ss_network_alpha', 'network_alpha', 'alpha'), rank=('r', 'rank', 'lora_rank', 'ss_network_dim', 'network_dim'))
+_STATED = dict(alpha='lora_alpha ss_network_alpha network_alpha alpha'.split(),
+               rank='r rank lora_rank ss_network_dim network_dim'.split())
 
 def stated_strength(
     file, # a LoRA file
@@ -585,8 +595,10 @@ def stated_strength(
             meta = {k.split('.', 1)[1]: v for k, v in meta.items() if k.startswith(('transformer.', 'transformer_2.'))}
         elif any(k in header for k in _STATED['alpha']): meta = header
         else: meta = json.loads(beside.read_text(encoding='utf-8')) if beside.is_file() else header
-        found = {what: next((float(meta[k]) for k in keys if meta.get(k) not in (None, '', 'None')), None) for what, keys in _STATED.items()}
-    except (ValueError, TypeError, AttributeError) as e: raise ValueError(f'{file}: what it says of rank and alpha cannot be read ({e})') from e
+        said = {k: float(meta[k]) for keys in _STATED.values() for k in keys if meta.get(k) not in (None, '', 'None')}
+    except (ValueError, TypeError, AttributeError) as e:
+        raise ValueError(f'{file}: what it says of rank and alpha cannot be read ({e})') from e
+    found = {what: next((said[k] for k in keys if k in said), None) for what, keys in _STATED.items()}
     patterns = {k: meta.get(k) if isinstance(meta.get(k), dict) else {} for k in ('alpha_pattern', 'rank_pattern')}
     return found | patterns | dict(use_rslora=meta.get('use_rslora') in (True, 'true', 'True'))
 
@@ -603,20 +615,23 @@ def lora_strengths(
         return next(named, stated[what])
     strengths = {}
     for layer, r in ranks.items():
-        a, said = (alpha, None) if alpha is not None else (alphas[layer], None) if layer in alphas else (stated_for('alpha', layer), stated_for('rank', layer))
-        if a is not None and said is not None and said != r:
-            raise ValueError(f'{file} says rank {said:g}, and its tensors have rank {r}: how strongly it is to act is not clear; give alpha=')
+        a = alphas.get(layer) if alpha is None else alpha
+        said = stated_for('rank', layer)
+        if a is None and (a := stated_for('alpha', layer)) is not None and said not in (None, r):
+            raise ValueError(f'{file} says rank {said:g}, and its tensors have rank {r}: '
+                             'how strongly it is to act is not clear; give alpha=')
         strengths[layer] = 1. if a is None else a/r**(.5 if stated['use_rslora'] else 1)
     return strengths
 
 # %% ../nbs/20_adapter.ipynb #1006d273
-_PREFIX = re.compile(r'(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer(_2)?\.|unet\.|lora_(unet|transformer)_)*')
+_PREFIX = re.compile(r'(((base_|diffusion_)?model|unet|transformer(_2)?)\.|lora_(unet|transformer)_)*')
 _PART = re.compile(r'(?P<layer>.+?)\.(lora[._](?P<part>A|B|down|up)(\.\w+)?\.weight|(?P<alpha>alpha))')
 
 def _spellings(vdm, transformer):
     "Each way to spell a layer → its name in the model"
-    names = {}
-    for name in (o.replace('.base_layer', '') for o, m in transformer.named_modules() if isinstance(getattr(m, 'weight', None), torch.Tensor)):
+    names, linear = {}, lambda m: isinstance(getattr(m, 'weight', None), torch.Tensor)
+    layers = (o for o, m in transformer.named_modules() if linear(m))
+    for name in (o.replace('.base_layer', '') for o in layers):
         theirs = name
         for ours, other in vdm.comfy_names: theirs = theirs.replace(ours, other)
         names |= {spelled: name for o in (theirs, name) for spelled in (o, o.replace('.', '_'))}
@@ -640,13 +655,15 @@ def _foreign_lora(vdm, transformer, file, alpha):
         raise ValueError(f'{file} is a DoRA (it holds {strange[0]}), and not a LoRA: save it as a LoRA')
     A, B, alphas, unknown = _sorted_out(tensors, names)
     if unknown:
-        try: found = getattr(diffusers.loaders, vdm.lora_mixin).lora_state_dict(str(file), local_files_only=True, use_safetensors=True)
+        mixin = getattr(diffusers.loaders, vdm.lora_mixin)
+        try: found = mixin.lora_state_dict(str(file), local_files_only=True, use_safetensors=True)
         except Exception: found = tensors  # diffusers' converters raise whatever comes
         if found is not tensors and not (rest := _sorted_out(found, names))[3]: A, B, alphas, unknown = rest
     if unknown or A.keys() != B.keys() or not A:
         bad = unknown or sorted(A.keys() ^ B.keys()) or ['nothing']
         more = f' and {len(bad)-1} more names' if len(bad) > 1 else ''
-        raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r} ({bad[0]}{more}): it is a LoRA of another model, or not whole')
+        raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r} ({bad[0]}{more}): '
+                         'it is a LoRA of another model, or not whole')
     ranks = {k: v.shape[0] for k, v in A.items()}
     strengths = lora_strengths(ranks, {k: v.item() for k, v in alphas.items()}, stated_strength(file), file, alpha)
     return {k: (A[k], B[k], strengths[k]) for k in A}
@@ -662,7 +679,8 @@ def import_lora(
     check_settings(alpha=alpha, **settings)
     vdm, layers = load_vdm(vdm), {}
     files = [Path(f) for f in (files if isinstance(files, (list, tuple)) else [files])]
-    if len(files) != len(vdm.experts): raise ValueError(f'{vdm.name} takes {len(vdm.experts)} LoRA files, one for each of its transformers, not {len(files)}')
+    if len(files) != (many := len(vdm.experts)):
+        raise ValueError(f'{vdm.name} takes {many} LoRA files, one for each of its transformers, not {len(files)}')
     for (prefix, t), file in zip(vdm.experts.items(), files):
         layers |= {prefix+k: v for k, v in _foreign_lora(vdm, t, file, alpha).items()}
     ranks, strengths = {a.shape[0] for a, _, _ in layers.values()}, {s for _, _, s in layers.values()}
@@ -672,11 +690,11 @@ def import_lora(
         fill = rank-a.shape[0]
         state[f'{k}.lora_A.weight'] = torch.nn.functional.pad(a, (0, 0, 0, fill)) if fill else a
         state[f'{k}.lora_B.weight'] = (torch.nn.functional.pad(b, (0, fill)) if fill else b)*(1 if same else s)
-    targets = sorted({k.removeprefix(p) for p in vdm.experts for k in layers if p or not k.startswith(tuple(filter(None, vdm.experts)))})
+    targets = sorted({o for p in vdm.experts for o in expert_part(vdm, layers, p)})
     config = lora_config(vdm, rank, rank*strengths.pop() if same else rank, targets=targets)
     with lora_on(vdm, config) as name: want = lora_state(vdm, name)
     state = {k: torch.zeros(v.shape) for k, v in want.items()} | state
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in want.items()}:
-        raise ValueError(f'the weights in {files[0]} do not fit the layers of {vdm.name!r}: it is a LoRA of another model')
+        raise ValueError(f'the weights in {files[0]} do not fit the layers of {vdm.name!r}: they are of another model')
     refuse_nonfinite(state, files[0])
     return Adapter(vdm, state, settings, config)

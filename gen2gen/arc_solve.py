@@ -148,7 +148,9 @@ def solve(
     def grids(reading):
         read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {})) for v, o in zip(videos, settled)]
         return [[g if g is None else g.tolist() for g in r] for r in read]
-    told = dict(concept=puzzle.concept, puzzle=puzzle_hash(puzzle), loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout), size_by_rule=[o["shape"] is not None for o in settled])
+    told = dict(concept=puzzle.concept, puzzle=puzzle_hash(puzzle),
+                loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout),
+                size_by_rule=[o["shape"] is not None for o in settled])
     return told | dict(rule=grids("rule"), free=grids("free"), colours=colours) | {f"video{i}": v for i, v in enumerate(videos)}
 
 # %% ../nbs/34_arc_solve.ipynb #4eacb6da
@@ -183,7 +185,8 @@ def _refuse_other_puzzles(puzzles, out):
     for name, puzzle in puzzles.items():
         file = Path(out)/f"results/{name}.safetensors"
         if file.is_file() and load_result(file).get("puzzle", puzzle_hash(puzzle)) != puzzle_hash(puzzle):
-            raise ValueError(f"{file} is the result of another task called {name}: these are other puzzles than those of the run; give another folder")
+            raise ValueError(f"{file} is the result of another task called {name}: "
+                             "these are other puzzles than those of the run; give another folder")
 
 def solve_all(
     puzzles:dict, # name → `Puzzle`
@@ -217,7 +220,8 @@ def known_answers(
     "The answers that a source has; a contest keeps them back"
     tests = {name: [b for _, b in test] for name, _, _, test in _tasks(source, split)}
     secret = sorted(name for name, grids in tests.items() if any(b is None for b in grids))
-    known = {name: [as_grid(b, f"{name}: the answer to test input {i}") for i, b in enumerate(grids)] for name, grids in tests.items() if name not in secret}
+    checked = lambda name, grids: [as_grid(b, f"{name}: the answer to test input {i}") for i, b in enumerate(grids)]
+    known = {name: checked(name, grids) for name, grids in tests.items() if name not in secret}
     return known, secret
 
 def score_run(

@@ -58,8 +58,9 @@ def differences(
 # %% ../nbs/21_finetune.ipynb #3fc07d33
 PLAIN = dict(seed=42, max_grad_norm=1., schedule='cosine')  # what every model takes when neither the caller nor a preset says
 
-GIVEN = tuple('transition seed method n_frames steps batch_size lr rank alpha augment max_grad_norm schedule warmup eval_every metric '
-              'accumulation preset resize'.split())  # the arguments of `finetune` that are settings of a run
+# the arguments of `finetune` that are settings of a run
+GIVEN = tuple('transition seed method n_frames steps batch_size lr rank alpha augment max_grad_norm schedule warmup '
+              'eval_every metric accumulation preset resize'.split())
 
 def _name(x): return x if isinstance(x, (str, dict, type(None))) else getattr(x, '__name__', type(x).__name__)
 
@@ -67,7 +68,8 @@ def _checked_pairs(vdm, train, heldout, n_frames):
     "Refuse what is no pairs, or pairs of a size or a length that the model cannot take"
     for pairs, what in ((train, 'train'), (heldout, 'heldout')):
         if pairs is None and what == 'heldout': continue
-        if not isinstance(pairs, Pairs): raise ValueError(f'{what} must be Pairs, not {type(pairs).__name__}: see load_pairs')
+        if not isinstance(pairs, Pairs):
+            raise ValueError(f'{what} must be Pairs, not {type(pairs).__name__}: see load_pairs')
         check_videos(vdm, n_frames, *pairs.size)
 
 def run_settings(
@@ -258,7 +260,9 @@ def update(self:Trainer):
             self.step += 1
             self.losses.append(loss.item())
         else: self.put(before)
-    if not finite: raise FloatingPointError(f'step {self.step+1} would make weights infinite; train again with a lower lr than {s["lr"]:g}')
+    if not finite:
+        why = f'step {self.step+1} would make weights infinite'
+        raise FloatingPointError(f'{why}; train again with a lower lr than {s["lr"]:g}')
 
 @patch
 def refuse_useless(self:Trainer):
@@ -267,8 +271,8 @@ def refuse_useless(self:Trainer):
     one = {k: v[:1] if torch.is_tensor(v) else v for k, v in condition.items()}
     with torch.no_grad(): loss = self.vdm.loss(latents[:1], one, seeded(self.settings['seed'], self.step, 0, 2))
     if torch.isfinite(loss).all(): return
-    lr = self.settings['lr']
-    raise FloatingPointError(f'after step {self.step} the loss is {loss.mean().item():g}; train again with a lower lr than {lr:g}')
+    lr, loss = self.settings['lr'], loss.mean().item()
+    raise FloatingPointError(f'after step {self.step} the loss is {loss:g}; train again with a lower lr than {lr:g}')
 
 # %% ../nbs/21_finetune.ipynb #73badeef
 @patch
@@ -281,7 +285,8 @@ def score(self:Trainer):
     score = float(self.metric.fn(videos[:, 0, -1], self.heldout.targets).mean())
     self.scores.append((self.step, score))
     sign = 1 if self.metric.higher_is_better else -1
-    if self.step and np.isfinite(score) and (self.best is None or sign*score > sign*self.best[1]): self.best = self.step, score, self.state()
+    better = np.isfinite(score) and (self.best is None or sign*score > sign*self.best[1])
+    if self.step and better: self.best = self.step, score, self.state()
     return score
 
 # %% ../nbs/21_finetune.ipynb #6712007d
@@ -430,9 +435,21 @@ def run(self:Trainer,
     return self.adapter()
 
 # %% ../nbs/21_finetune.ipynb #bda2c225
+def _settled(vdm, train, heldout, given, accelerator):
+    "The settings of a run with all that it runs on, and the held-out pairs at the size of the training pairs"
+    if given['method'] == 'full' and hasattr(vdm.transformer, 'unshard'):
+        raise ValueError("the weights of this model are shared by processes (shard=True), and method='full' would "
+                         "train them: use method='lora'")
+    if isinstance(heldout, Pairs) and isinstance(train, Pairs):
+        heldout = fit_pairs(heldout, train.size, given['resize'] or 'pad')
+    s = run_settings(vdm, train, heldout, given) | dict(processes=accelerator.num_processes)
+    if s['batch_size'] < s['processes']:
+        raise ValueError(f'batch_size={s["batch_size"]} is less than one pair for each of {s["processes"]} processes')
+    return s, heldout
+
 def _begin(out, resume, overwrite, main):
     "What there is in the output folder: (checkpoint file, is there one to continue?)"
-    if resume and overwrite: raise ValueError('resume=True goes on with a run, and overwrite=True starts it anew: give only one of them')
+    if resume and overwrite: raise ValueError('resume=True goes on, overwrite=True starts anew: give only one of them')
     if out is None:
         if resume: raise ValueError('resume=True needs out=FOLDER, the folder of the run to continue')
         return None, False
@@ -442,8 +459,11 @@ def _begin(out, resume, overwrite, main):
         for part in out.glob('.part-*'): shutil.rmtree(part, ignore_errors=True)  # what a killed run left half-written
         if overwrite: file.unlink(missing_ok=True)
     if not (resume or overwrite):
-        if file.exists(): raise FileExistsError(f'{file} is left from an unfinished run: continue it with resume=True, or remove it')
-        if (out/LAST).exists(): raise FileExistsError(f'{out/LAST} is of a finished adapter: replace it with overwrite=True, or give another folder as out')
+        else_ = 'or give another folder as out, or overwrite=True'
+        left = {CHECKPOINT: 'left from an unfinished run: go on with resume=True',
+                LAST: 'of a finished adapter: read it with load_adapter'}
+        for name, what in left.items():
+            if (out/name).exists(): raise FileExistsError(f'{out/name} is {what}, {else_}')
     return file, file.exists()
 
 @contextmanager
@@ -460,7 +480,8 @@ def _finished(out, vdm, settings):
     if not (out/LAST).is_file(): return None
     adapter, now = load_adapter(out, vdm), json.loads(json.dumps(settings))
     if other := differences({k: adapter.settings.get(k, v) for k, v in now.items()}, now):
-        raise ValueError(f'{out} holds the finished adapter of another run ({"; ".join(other)}): give another folder as out, or overwrite=True to replace it')
+        raise ValueError(f'{out} holds the finished adapter of another run ({"; ".join(other)}): '
+                         'give another folder as out, or overwrite=True to replace it')
     return adapter
 
 # %% ../nbs/21_finetune.ipynb #07d797bb
@@ -493,24 +514,22 @@ def finetune(
     plot:bool=False, # draw the curve as it grows, in a notebook
 )->Adapter: # `FloatingPointError` if the loss is not finite, `ValueError` or `OSError` for what cannot be used or written
     "Learn a visual task from pairs"
-    arguments = locals()
-    given = {k: arguments[k] for k in GIVEN}
-    check_settings(save_every=save_every)
     method, transition, metric = method or 'lora', transition or 'discrete', metric or 'psnr'
+    given = {k: v for k, v in locals().items() if k in GIVEN}
+    check_settings(save_every=save_every)
     accelerator = Accelerator(mixed_precision='no', log_with=tracker, project_dir=out)
     vdm = load_vdm(vdm)
-    if method == 'full' and hasattr(vdm.transformer, 'unshard'): raise ValueError("the weights of this model are shared by processes (shard=True), and method='full' would train them: use method='lora'")
-    if isinstance(heldout, Pairs) and isinstance(train, Pairs): heldout = fit_pairs(heldout, train.size, resize or 'pad')
-    settings = run_settings(vdm, train, heldout, given) | dict(processes=accelerator.num_processes)
-    seed = settings['seed']
-    if settings['batch_size'] < accelerator.num_processes: raise ValueError(f'batch_size={settings["batch_size"]} is less than one pair for each of {accelerator.num_processes} processes')
+    settings, heldout = _settled(vdm, train, heldout, given, accelerator)
     with _folder(out, resume, overwrite, accelerator) as (file, again):
         if resume and not again and (done := _finished(Path(out), vdm, settings)): return done
-        if tracker: accelerator.init_trackers('gen2gen', {k: v for k, v in settings.items() if isinstance(v, (int, float, str))})
-        with trainable(vdm, lora_config(vdm, settings['rank'], settings['alpha']) if method == 'lora' else None, seed) as params:
+        plain = {k: v for k, v in settings.items() if isinstance(v, (int, float, str))}
+        if tracker: accelerator.init_trackers('gen2gen', plain)
+        config = lora_config(vdm, settings['rank'], settings['alpha']) if method == 'lora' else None
+        with trainable(vdm, config, settings['seed']) as params:
             trainer = Trainer(vdm, params, settings, train, heldout, transition, metric, augment, accelerator)
             if again: trainer.restore(file)
-            adapter = trainer.run(file, save_every=save_every, callbacks=[*callbacks, *[LivePlot()]*plot], progress=progress)
+            callbacks = [*callbacks, *[LivePlot()]*plot]
+            adapter = trainer.run(file, save_every=save_every, callbacks=callbacks, progress=progress)
         accelerator.end_training()
         if out and accelerator.is_main_process:
             adapter.save(out)
