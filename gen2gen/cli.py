@@ -22,12 +22,13 @@ from . import __version__
 _WORDS = {"the same call and resume=True": "the same command and --resume", "load_vdm(…, download=True)": "--download",
           "resume=True": "--resume", "overwrite=True": "--overwrite", "download=True": "--download"}
 
-def _line(e):
+def _line(e, command=None):
     "An exception as one line, in the command line's own words."
     text = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
     if isinstance(e, OSError) and e.filename: text = f"{e.filename}: {text}"
     if re.search(r"\bsize=", text): text += " (on the command line: --size and --resize)"
     for python, shell in _WORDS.items(): text = text.replace(python, shell)
+    if command in ("arc", "conceptarc"): text = text.replace("--download fetches", "gen2gen finetune --download fetches")
     return " ".join(text.split()) or type(e).__name__
 
 @contextmanager
@@ -42,7 +43,7 @@ def reported(
     except BrokenPipeError: raise  # whoever reads our output has seen enough: typer ends without a word
     except (ValueError, OSError, FloatingPointError) as e:
         if os.environ.get("GEN2GEN_DEBUG"): raise
-        typer.echo(f"gen2gen {command}: {_line(e)}", err=True)
+        typer.echo(f"gen2gen {command}: {_line(e, command)}", err=True)
         raise typer.Exit(2)
 
 # %% ../nbs/90_cli.ipynb #4f180c3d
