@@ -14,6 +14,7 @@ from gen2gen.evaluate import score
 from gen2gen.finetune import CHECKPOINT, StopFinetuning, default_settings, finetune
 from gen2gen.pairs import Pairs
 from gen2gen.tiny import Tiny, random_transformer
+from gen2gen.vdm import load_vdm
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 x = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
@@ -438,12 +439,16 @@ def test_permissions_are_those_of_the_umask(adapter, tmp_path, mask):
 def test_weights_that_may_not_be_read():
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)
-        folder = Adapter(vdm, base_weights(vdm)).save(f"{top}/a")
+        folder, model = Adapter(vdm, base_weights(vdm)).save(f"{top}/a"), f"{top}/vdm"
+        vdm.transformer.save_pretrained(model)
+        for file in os.listdir(model): os.chmod(f"{model}/{file}", 0 if file.endswith("safetensors") else 0o644)
         for name in (LAST, "diffusion_pytorch_model.safetensors"):
             os.chmod(folder/name, 0)
             root = os.geteuid() == 0
             if root: os.seteuid(65534)
-            try: refused(lambda: load_adapter(folder, vdm), name, "may not be read", error=PermissionError)
+            try:
+                refused(lambda: load_adapter(folder, vdm), name, "may not be read", error=PermissionError)
+                if name != LAST: refused(lambda: load_vdm(model), "safetensors", "may not be read", error=PermissionError)
             finally:
                 if root: os.seteuid(0)
             os.chmod(folder/name, 0o644)

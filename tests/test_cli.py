@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import gen2gen as g
-from conftest import ROOT
+from conftest import ROOT, eventually
 from gen2gen.cli import app
 from gen2gen.tiny import random_transformer
 
@@ -213,6 +213,22 @@ def test_equal_pictures_get_equal_answers(here):
     ok("predict adapter twins --vdm vdm --out t2 --quiet")
     answers = g.load_images([*(f"t1/{o}.png" for o in "xyz"), *(f"t2/{o}.png" for o in "xyz")]).astype(int)
     assert abs(answers-answers[0]).max() <= 1
+
+def test_two_processes_in_one_folder(here):
+    "The second is refused by the name of the lock; a process that was killed leaves none that blocks"
+    from gen2gen.adapter import LOCK
+    line = "finetune task --vdm vdm --out two --steps 100000 --quiet"
+    p = subprocess.Popen([sys.executable, "-m", "gen2gen", *line.split()])
+    try:
+        eventually(lambda: (here/"two"/LOCK).exists() or p.poll() is not None)
+        refused(line.replace("100000", "1"), "two is in use", LOCK)
+        assert p.poll() is None
+    finally:
+        p.kill()
+        p.wait()
+    assert (here/"two"/LOCK).exists()
+    ok(line.replace("100000", "1") + " --overwrite")
+    assert sorted(o.name for o in (here/"two").iterdir()) == ["gen2gen.json", "pytorch_lora_weights.safetensors"]
 
 def test_two_predictions_into_one_folder(here):
     from gen2gen.adapter import LOCK, alone_in
