@@ -55,12 +55,13 @@ def lead(
     metrics=None, # as for `score`, if they are your own
     n_boot:int=9999, # resamples
     seed:int=0, # seed of the resampling
-)->pd.DataFrame: # a row a metric: mean, low, high of the difference, positive is better; and whether it is surely better
+)->pd.DataFrame: # a row a metric: mean, low, high of the difference, where positive is better; and whether it is sure
     "How far scores are ahead of others, image by image, with the 95 % interval."
     metrics = _metrics(list(scores.columns.drop("name")) if metrics is None else metrics)
     signs = {k: 1 if m.higher_is_better else -1 for k, m in metrics.items()}
     rows = {k: bootstrap_ci((scores[k] - base[k])*sign, n_boot, seed) for k, sign in signs.items()}
-    return pd.DataFrame.from_dict({k: (*v, bool(v.low > 0)) for k, v in rows.items()}, orient="index", columns=["mean", "low", "high", "sure"])
+    sure = {k: (*v, bool(v.low > 0)) for k, v in rows.items()}
+    return pd.DataFrame.from_dict(sure, orient="index", columns=["mean", "low", "high", "sure"])
 
 def summary(
     scores:pd.DataFrame, # of `score`

@@ -205,7 +205,8 @@ def readable(
         with open(file, 'rb'): pass
     except FileNotFoundError: pass
     except PermissionError as e:
-        raise PermissionError(e.errno, f'{file} may not be read by you: ask its owner, or change its permissions') from None
+        why = f'{file} may not be read by you: ask its owner, or change its permissions'
+        raise PermissionError(e.errno, why) from None
 
 def atomic_save(
     tensors: dict, # name → tensor
