@@ -4,22 +4,23 @@
 
 # %% auto #0
 __all__ = ['AUGMENTS', 'DEFAULTS', 'CHOICES', 'MODELS', 'task_layout', 'variable_colours', 'draw_view', 'draw', 'training_pairs',
-           'solve_settings', 'read_samples', 'solve', 'attempts', 'task_order', 'solve_all', 'score_run', 'wilson',
-           'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table', 'cost_table', 'paired_table',
-           'submission']
+           'solve_settings', 'read_samples', 'puzzle_hash', 'solve', 'attempts', 'task_order', 'solve_all',
+           'known_answers', 'score_run', 'wilson', 'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table',
+           'cost_table', 'paired_table', 'submission']
 
 # %% ../nbs/34_arc_solve.ipynb #74c4c784
 from collections import Counter
 from functools import partial
 from pathlib import Path
-import json
+import hashlib, json
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from .adapter import generate
-from .arc import READINGS, Layout, Puzzle, decode, load_answers, paper_layout, render, rule_colours, rule_shape, tiny_layout, turned
+from .adapter import check_settings, generate
+from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode, load_answers, paper_layout, render, rule_colours
+from .arc import rule_shape, tiny_layout, turned
 from .evaluate import load_results
 from .finetune import finetune
 from .pairs import Pairs, whole
@@ -92,10 +93,13 @@ DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=80, batch_siz
 
 def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there
-)->dict: # `ValueError` for an unknown name
+)->dict: # `ValueError` for an unknown name, or a value that cannot be meant
     "The whole settings of a solver."
     if unknown := sorted({*changes} - {*DEFAULTS}): raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
-    return DEFAULTS | {k: v for k, v in changes.items() if v is not None}
+    s = DEFAULTS | {k: v for k, v in changes.items() if v is not None}
+    check_settings(**{k: v for k, v in s.items() if k != "augment"})
+    if s["sampler_steps"] is not None: check_settings(steps=s["sampler_steps"])
+    return s
 
 # %% ../nbs/34_arc_solve.ipynb #7a85a42a
 def _videos(vdm, puzzle, layout, s):
@@ -103,7 +107,9 @@ def _videos(vdm, puzzle, layout, s):
     rng = np.random.default_rng([s["seed"], 1])
     views = [(0, np.arange(10))] + [draw_view(puzzle, s["augment"], rng) for _ in range(s["samples"]-1)]
     images = np.stack([draw(x, layout, v) for x in puzzle.inputs for v in views])
-    made = generate(vdm, images, 1, s["seed"], s["sampler_steps"] or max(8, vdm.default_steps), vdm.frames(s["n_frames"]))[:, 0]
+    draws = np.tile(np.arange(len(views)), len(puzzle.inputs))  # views may be equal, and their samples are to differ
+    steps = s["sampler_steps"] or max(8, vdm.default_steps)
+    made = generate(vdm, images, 1, s["seed"], steps, vdm.frames(s["n_frames"]), first=draws)[:, 0]
     made = made.reshape(len(puzzle.inputs), len(views), *made.shape[1:])
     back = [np.stack([turned(v, k, (1, 2), back=True) for v, (k, _) in zip(vs, views)]) for vs in made]
     return back, np.stack([c for _, c in views])
@@ -121,6 +127,12 @@ def read_samples(
     return [None if g is None else np.argsort(c)[g] for g, c in zip(grids, colours)]
 
 # %% ../nbs/34_arc_solve.ipynb #68faca6f
+def puzzle_hash(
+    puzzle:Puzzle, # the task
+)->str: # 16 hexadecimal digits
+    "What a solver sees of a task: demonstrations and test inputs"
+    return hashlib.sha256(json.dumps([g.tolist() for g in puzzle.seen]).encode()).hexdigest()[:16]
+
 def solve(
     vdm, # the frozen model
     puzzle:Puzzle, # the task, which holds no answers
@@ -136,7 +148,9 @@ def solve(
     def grids(reading):
         read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {})) for v, o in zip(videos, settled)]
         return [[g if g is None else g.tolist() for g in r] for r in read]
-    told = dict(concept=puzzle.concept, loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout), size_by_rule=[o["shape"] is not None for o in settled])
+    told = dict(concept=puzzle.concept, puzzle=puzzle_hash(puzzle),
+                loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout),
+                size_by_rule=[o["shape"] is not None for o in settled])
     return told | dict(rule=grids("rule"), free=grids("free"), colours=colours) | {f"video{i}": v for i, v in enumerate(videos)}
 
 # %% ../nbs/34_arc_solve.ipynb #4eacb6da
@@ -166,6 +180,14 @@ def task_order(
 def _job(settings, vdm, name, puzzle): return solve(vdm, puzzle, **settings)
 def _base(vdm, pretrained, seed): return load_vdm(vdm) if pretrained else load_vdm(vdm, pretrained=False, seed=seed)
 
+def _refuse_other_puzzles(puzzles, out):
+    "Raise `ValueError` if a result in a run's folder is of another task of the same name"
+    for name, puzzle in puzzles.items():
+        file = Path(out)/f"results/{name}.safetensors"
+        if file.is_file() and load_result(file).get("puzzle", puzzle_hash(puzzle)) != puzzle_hash(puzzle):
+            raise ValueError(f"{file} is the result of another task called {name}: "
+                             "these are other puzzles than those of the run; give another folder")
+
 def solve_all(
     puzzles:dict, # name → `Puzzle`
     out, # folder of the run
@@ -178,6 +200,7 @@ def solve_all(
     s = solve_settings(**settings or {})
     if s["augment"] not in AUGMENTS: raise ValueError(f"there is no augmentation {s['augment']!r}; there are {', '.join(AUGMENTS)}")
     if vdm not in VDMS and not Path(vdm).is_dir(): load_vdm(vdm) # says at once, and before there is a folder, what is wrong with the name
+    _refuse_other_puzzles(puzzles, out)
     return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s["seed"]), settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
 
 # %% ../nbs/34_arc_solve.ipynb #0ff934cb
@@ -190,17 +213,30 @@ def _row(told, i, truth, reading, by, k):
     return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries), settled=told["size_by_rule"][i],
                 height=shape[0], width=shape[1], colours=len(np.unique(truth)), cells_right=max([float((g == truth).mean()) for g in tries if g.shape == shape], default=0.))
 
+def known_answers(
+    source, # as for `load_puzzles`
+    split="evaluation", # as for `load_puzzles`
+)->tuple: # name → true grids, one a test input; and the names of tasks whose answers are kept back
+    "The answers that a source has; a contest keeps them back"
+    tests = {name: [b for _, b in test] for name, _, _, test in _tasks(source, split)}
+    secret = sorted(name for name, grids in tests.items() if any(b is None for b in grids))
+    checked = lambda name, grids: [as_grid(b, f"{name}: the answer to test input {i}") for i, b in enumerate(grids)]
+    known = {name: checked(name, grids) for name, grids in tests.items() if name not in secret}
+    return known, secret
+
 def score_run(
     out, # folder of `solve_all`
     answers:dict, # name → true grids, of `load_answers`
     k:int, # attempts allowed: 2 for ARC-AGI, 3 for ConceptARC
     readings=READINGS, # of the pictures
     choices=CHOICES, # of the attempts
+    unscored=(), # names of tasks that have no answers, and are left out
 )->pd.DataFrame: # columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours, cells_right, seconds
     "Every test input of a run, right or wrong. Failed tasks are wrong."
     rows, out = [], Path(out)
     for part, pattern in (("results", "*.safetensors"), ("failed", "*.json")):
         for file in sorted((out/part).glob(pattern)):
+            if file.stem in unscored: continue
             told = load_result(file) if part == "results" else None
             if file.stem not in answers: raise ValueError(f"{file}: there is no answer to a task {file.stem}; give the answers of the source that was solved")
             for i, truth in enumerate(answers[file.stem]):

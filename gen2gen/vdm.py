@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VDMS', 'PIPELINES', 'WEIGHTS', 'VDM', 'check_videos', 'Share', 'normal', 'VDMEntry', 'register_vdm', 'load_vdm',
-           'weights_file', 'native_dtype', 'latent_key', 'atomic_save', 'cache_folder', 'cached_latents',
-           'pair_latents']
+           'weights_file', 'native_dtype', 'latent_key', 'as_umask', 'readable', 'atomic_save', 'cache_folder',
+           'cached_latents', 'pair_latents']
 
 # %% ../nbs/10_vdm.ipynb #c32b5277
 import hashlib, importlib, json, os, warnings
@@ -148,7 +148,10 @@ def load_vdm(
     if known and not known.hub:
         if strange := options.keys()-{'prompt'}: raise ValueError(f'{name} takes no {", ".join(sorted(strange))}: that is for full-size models')
         loader, folder = known.loader, None
-    elif path.is_dir(): loader, folder = _loader(path), path
+    elif path.is_dir():
+        loader, folder = _loader(path), path
+        for file in path.glob('*.safetensors'): readable(file)
+    elif str(name).endswith('/'): raise FileNotFoundError(f'{name}: no such folder; known names are {", ".join(VDMS)}')
     elif known or str(name).count('/') == 1 and not path.is_absolute():
         # what does not fit is refused before anything is looked for
         if known: options = importlib.import_module('gen2gen.memory').fitted(str(name), device, options)
@@ -214,6 +217,27 @@ def latent_key(
     return hashlib.sha256(head.encode()+b'\0'+np.ascontiguousarray(videos).tobytes()).hexdigest()
 
 # %% ../nbs/10_vdm.ipynb #385368a4
+def as_umask(
+    file, # made by a library that lets nobody else read what it writes
+):
+    "Give a file the permissions that this user's new files have"
+    probe = Path(file).with_name(f'.mode-{os.urandom(4).hex()}')
+    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    os.chmod(file, mode)
+
+def readable(
+    file, # that is to be read; what is not there is no matter of this function
+):
+    "Raise `PermissionError` with the file's name if it may not be read"
+    try:
+        with open(file, 'rb'): pass
+    except FileNotFoundError: pass
+    except PermissionError as e:
+        why = f'{file} may not be read by you: ask its owner, or change its permissions'
+        raise PermissionError(e.errno, why) from None
+
 def atomic_save(
     tensors: dict, # name → tensor
     path, # where to; the folder is made
@@ -223,6 +247,7 @@ def atomic_save(
     with whole(path) as part:
         try: save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=metadata)
         except SafetensorError as e: raise OSError(str(e)) from e  # a full disk, most often
+        as_umask(part)
 
 # %% ../nbs/10_vdm.ipynb #3cf8ef4c
 def cache_folder() -> Path:

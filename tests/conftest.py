@@ -1,5 +1,5 @@
 "What every test stands on: no network, one thread a process, and one headless Chromium a worker."
-import os, shutil
+import os, shutil, time
 for key, value in dict(HF_HUB_OFFLINE='1', TRANSFORMERS_OFFLINE='1', OMP_NUM_THREADS='1', MPLBACKEND='agg', IN_TEST='1', TOKENIZERS_PARALLELISM='false').items():
     os.environ.setdefault(key, value)
 
@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 900  # seconds until a wait gives up; it ends when its condition holds, so on a quiet machine this costs nothing
 QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
          '--disable-default-apps', '--disable-features=OptimizationHints,MediaRouter,Translate']
+
+def eventually(condition, seconds=LIMIT):
+    "Wait until `condition()` is true, and return what it gave"
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, f'not within {seconds} s'
+        time.sleep(.1)
+    return result
 
 @pytest.fixture(scope='session')
 def root(): return ROOT
@@ -22,6 +31,13 @@ def browser():
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=exe, args=QUIET)
+        new_context = chromium.new_context
+        def patient(**options):
+            "A context that waits as long as every other wait of the tests: the machine may be busy"
+            context = new_context(**options)
+            context.set_default_timeout(1000*LIMIT)
+            return context
+        chromium.new_context = patient
         yield chromium
         chromium.close()
 

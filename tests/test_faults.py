@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import gen2gen as g
+from conftest import LIMIT
 from gen2gen.adapter import LAST, seeded
 from gen2gen.cli import app
 from gen2gen.evaluate import evaluate, few, save_results
@@ -241,7 +242,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(d, made):
     seen = b""
     while not re.search(rb"\b[1-9]\d*/40", seen) and (c := p.stderr.read(1)): seen += c
     p.send_signal(signal.SIGINT)
-    stdout, stderr = p.communicate(timeout=120)
+    stdout, stderr = p.communicate(timeout=LIMIT)
     last = stderr.decode().strip().splitlines()[-1]
     assert (p.returncode, stdout) == (130, b"") and "Traceback" not in stderr.decode(), stderr.decode()
     assert re.search(rf"stopped after step \d+ of {steps}.*{out/CHECKPOINT}.*--resume", last), last

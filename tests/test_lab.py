@@ -1,9 +1,9 @@
 "The notebooks in a real JupyterLab, used as a person would: run all cells, move a slider, stop a run, browse answers."
-import json, os, re, secrets, shutil, signal, socket, subprocess, sys, time, urllib.request
+import json, os, re, secrets, shutil, signal, socket, subprocess, sys, urllib.request
 from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from conftest import ROOT
+from conftest import ROOT, eventually
 
 pytestmark = pytest.mark.xdist_group('lab')
 SETTINGS = {'apputils-extension/notification': dict(fetchNews='false', checkForUpdates=False, doNotDisturbMode=True),
@@ -17,14 +17,6 @@ def free_port():
 def answers(url):
     try: return urllib.request.urlopen(url, timeout=5).status == 200
     except OSError: return False
-
-def eventually(condition, seconds):
-    "Wait until `condition()` is true, and return what it gave"
-    end = time.time() + seconds
-    while not (result := condition()):
-        assert time.time() < end, f'not within {seconds} s'
-        time.sleep(.2)
-    return result
 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
@@ -43,10 +35,10 @@ def lab(tmp_path_factory):
             '--ServerApp.ip=127.0.0.1', f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={tmp/"work"}', '--LabApp.extension_manager=readonly'],
             env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        deadline = time.time() + 60
-        while not answers(f'http://127.0.0.1:{port}/api?token={token}'):
-            assert server.poll() is None and time.time() < deadline, (tmp/'log').read_text()[-3000:]
-            time.sleep(.3)
+        def answered():
+            assert server.poll() is None, (tmp/'log').read_text()[-3000:]
+            return answers(f'http://127.0.0.1:{port}/api?token={token}')
+        eventually(answered)
         yield tmp/'work', lambda path: f'http://127.0.0.1:{port}/lab/workspaces/{Path(path).stem}/tree/{path}?token={token}'  # else an earlier notebook is opened again beside it
     finally:
         server.terminate()
@@ -57,7 +49,6 @@ def lab(tmp_path_factory):
 def run_all(lab, browser):
     "Open a notebook and run all its cells; the page once every cell has run"
     context = browser.new_context(viewport=dict(width=1400, height=1000))
-    context.set_default_timeout(60_000)
     def run(path):
         page = context.new_page()
         page.goto(lab[1](path))
@@ -68,11 +59,11 @@ def run_all(lab, browser):
         def started():  # a click that comes before the kernel has been connected is lost
             page.locator('.lm-MenuBar-item', has_text=re.compile('^Run$')).click()
             page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-            page.wait_for_timeout(2000)
+            page.wait_for_timeout(2000)  # as long as a click may take to show; if it did not, the next round clicks again
             if page.locator('.jp-Dialog .jp-mod-accept').count(): page.locator('.jp-Dialog .jp-mod-accept').first.click()  # "Select kernel": this one
             return any(n.strip() != '[ ]:' for n in numbers())
-        eventually(started, 40)
-        eventually(lambda: all(re.match(r'\[\d+\]', n) for n in numbers()), 180)
+        eventually(started)
+        eventually(lambda: all(re.match(r'\[\d+\]', n) for n in numbers()))
         return page
     yield run
     context.close()
@@ -105,7 +96,7 @@ def test_transition_explorer(lab, run_all):
     page.evaluate('''window.shown = async () => { const i = document.querySelector('img.g2g-frame, .g2g-frame img');
         const b = new Uint8Array(await (await fetch(i.src)).arrayBuffer()); return b.join(',') }''')
     shown = lambda: page.evaluate('shown()')
-    changed = lambda before: eventually(lambda: (now := shown()) != before and now, 20)
+    changed = lambda before: eventually(lambda: (now := shown()) != before and now)
     first = shown()
     slider = page.locator('.g2g-explore [role=slider], .g2g-explore .noUi-handle').first
     slider.focus()
@@ -139,17 +130,17 @@ def test_live_run_browser_and_gallery(lab, run_all):
         return [...b].reduce((h, x) => (31*h+x) >>> 0, 7) }""")
     page.locator('.g2g-run').wait_for()
     note = lambda: page.locator('.g2g-note').inner_text()
-    eventually(lambda: 'best psnr' in note(), 60)
+    eventually(lambda: 'best psnr' in note())
     first = source('img.g2g-curve, .g2g-curve img'), source('img.g2g-sample, .g2g-sample img')
-    eventually(lambda: source('img.g2g-curve, .g2g-curve img') != first[0] and source('img.g2g-sample, .g2g-sample img') != first[1], 60)
+    eventually(lambda: source('img.g2g-curve, .g2g-curve img') != first[0] and source('img.g2g-sample, .g2g-sample img') != first[1])
     page.locator('.g2g-run button', has_text='Stop').click()
-    told = eventually(lambda: (now := note()).startswith('stopped') and now, 60)
+    told = eventually(lambda: (now := note()).startswith('stopped') and now)
     assert 'best held-out psnr' in told and page.locator('.g2g-run button').first.is_disabled()
 
     answer = 'img.g2g-answer, .g2g-answer img'
     before, worst = source(answer), page.locator('.g2g-browse select').first.evaluate('s => s.selectedIndex')
     page.locator('.g2g-browse button[title="next picture"]').click()
-    eventually(lambda: source(answer) != before, 20)
+    eventually(lambda: source(answer) != before)
     assert (worst, page.locator('.g2g-browse select').first.evaluate('s => s.selectedIndex')) == (0, 1)
 
     page.locator('.g2g-viewer[data-ready] .g2g-place').wait_for()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import LIMIT
 from gen2gen.adapter import LAST
 from gen2gen.finetune import CHECKPOINT, finetune
 from gen2gen.pairs import Pairs, photos
@@ -33,7 +34,7 @@ def start(*args):
 
 def finish(*args):
     p = start(*args)
-    p.join(300)
+    p.join(LIMIT)
     assert p.exitcode == 0
 
 def result(out):

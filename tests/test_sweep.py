@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import LIMIT, eventually
 from gen2gen.pairs import whole
 from gen2gen.sweep import gather, load_result, sweep
 from test_faults import content, disk, filled, read_only # noqa: F401
@@ -60,24 +61,18 @@ def alive(pid):
     try: return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError: return False
 
-def wait_for(what, seconds=120):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(.05)
-
 def test_killed_driver(tmp_path):
     "Its workers end with it, a second sweep is refused as long as it lives, and the same call does the rest"
     out = tmp_path/"s"
     driver = start(out)
     try:
-        wait_for(lambda: len(list(out.glob("results/j*.safetensors"))) >= 2 or driver.poll() is not None)
+        eventually(lambda: len(list(out.glob("results/j*.safetensors"))) >= 2 or driver.poll() is not None)
         assert driver.poll() is None, driver.stderr.read().decode()
         with pytest.raises(BlockingIOError, match="another sweep"): run(dict(x=("fine",)), out, resume=True)
         workers = children(driver.pid)
         assert len(workers) >= 2
     finally: driver.kill(); driver.wait()
-    wait_for(lambda: not any(map(alive, workers)))
+    eventually(lambda: not any(map(alive, workers)))
     before = {p: p.stat().st_mtime_ns for p in (out/"results").iterdir()}
     assert 2 <= len(before) <= 6
     df = run({f"j{i}": ("wait", 0) for i in range(6)}, out, resume=True)
@@ -87,9 +82,9 @@ def test_killed_driver(tmp_path):
 def test_ctrl_c(tmp_path):
     code = DRIVER.replace('print("go"', 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); print("go"')
     driver = start(tmp_path/"s", code)
-    wait_for(lambda: list(tmp_path.glob("s/results/j*.safetensors")) or driver.poll() is not None)
+    eventually(lambda: list(tmp_path.glob("s/results/j*.safetensors")) or driver.poll() is not None)
     driver.send_signal(signal.SIGINT)
-    _, stderr = driver.communicate(timeout=60)
+    _, stderr = driver.communicate(timeout=LIMIT)
     assert "resume=True" in stderr.decode() and driver.returncode
 
 def test_workers_clean_up(tmp_path):

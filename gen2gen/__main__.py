@@ -1,0 +1,4 @@
+"`python -m gen2gen`: the command line without its script."
+from .cli import main
+
+if __name__ == "__main__": main()
