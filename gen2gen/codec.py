@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['CODEC', 'random_autoencoder', 'Codec', 'save_codec', 'load_codec']
 
-# %% ../nbs/10a_codec.ipynb #a80d3b21
-import hashlib
+# %% ../nbs/10a_codec.ipynb #9f7a79e7
+import hashlib, json
 from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderDC
+from .pairs import whole
 from .vdm import WEIGHTS, atomic_save, native_dtype, weights_file
 
 # %% ../nbs/10a_codec.ipynb #abacde63
@@ -68,13 +69,14 @@ class Codec:
 
     def __repr__(self): return f'Codec({self.channels} channels, revision={self.revision!r})'
 
-# %% ../nbs/10a_codec.ipynb #e291dc0d
+# %% ../nbs/10a_codec.ipynb #979561c3
 def save_codec(
     network, # an `AutoencoderDC`
     folder, # made if it is not there
 ):
     "Write a codec's network"
-    network.save_config(folder)
+    config = {k: v for k, v in json.loads(network.to_json_string()).items() if k != '_name_or_path'}
+    with whole(Path(folder)/'config.json') as part: part.write_text(json.dumps(config, indent=2)+'\n', encoding='utf-8')
     atomic_save({k: p.detach().bfloat16() for k, p in network.state_dict().items()}, Path(folder)/WEIGHTS, dict(format='pt'))
 
 def load_codec(

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'GIVEN', 'CHECKPOINT', 'default_settings', 'pairs_hash', 'differences', 'run_settings', 'batch_indices',
-           'trainable', 'pack_optimizer', 'unpack_optimizer', 'Trainer', 'hold_interrupt', 'StopFinetuning', 'Event',
-           'plot_curve', 'LivePlot', 'finetune']
+           'trainable', 'Trainer', 'hold_interrupt', 'StopFinetuning', 'Event', 'plot_curve', 'LivePlot', 'finetune']
 
-# %% ../nbs/21_finetune.ipynb #711eb00c
+# %% ../nbs/21_finetune.ipynb #2cf3db7b
 import hashlib, json, platform, shutil, signal, threading, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 from . import __version__
 from .adapter import LAST, Adapter, alone_in, base_weights, check_settings, fit_pairs, generate, load_adapter
 from .adapter import lora_config, lora_on, refuse_model_folder, refuse_nonfinite, seeded, weights_on
+from .files import pack_optimizer, unpack_optimizer
 from .metrics import get_metric
 from .pairs import Pairs
 from .tiny import weights_file
@@ -126,38 +126,6 @@ def trainable(
         try: yield params
         finally:
             for p in params.values(): p.requires_grad_(False).grad = None
-
-# %% ../nbs/21_finetune.ipynb #b7d8b796
-def _parameters(optimizer, names):
-    return dict(zip(names, ((p, g) for g in optimizer.param_groups for p in g['params']), strict=True))
-
-def pack_optimizer(
-    optimizer, # any torch optimizer whose state is tensors and numbers
-    names, # a name for each of its parameters, in order
-)->dict: # "NAME|KEY" → tensor, and "lr": the rates of all groups
-    "An optimizer's state as a flat dict of tensors"
-    flat = {'lr': torch.tensor([float(g['lr']) for g in optimizer.param_groups], dtype=torch.float64)}
-    for name, (p, _) in _parameters(optimizer, names).items():
-        for k, v in optimizer.state.get(p, {}).items():
-            if v is not None: flat[f'{name}|{k}'] = v.detach().clone() if torch.is_tensor(v) else torch.tensor(v, dtype=torch.int64 if isinstance(v, int) else torch.float64)
-    return flat
-
-def unpack_optimizer(
-    optimizer, # built as the packed one was
-    names, # the same names
-    flat:dict, # from `pack_optimizer`
-):
-    "Put a packed state back; 0-d int64 and float64 tensors become Python numbers again"
-    params = _parameters(optimizer, names)
-    for g, lr in zip(optimizer.param_groups, flat['lr'].tolist(), strict=True): g['lr'] = lr
-    optimizer.state.clear()
-    for key, v in flat.items():
-        if key == 'lr': continue
-        name, k = key.rsplit('|', 1)
-        p, group = params[name]
-        on_device = v.ndim or group.get('fused') or group.get('capturable')
-        number = v.ndim == 0 and v.dtype in (torch.int64, torch.float64)
-        optimizer.state[p][k] = v.item() if number else v.to(p.device if on_device else 'cpu').clone()
 
 # %% ../nbs/21_finetune.ipynb #a19e3674
 class Trainer:

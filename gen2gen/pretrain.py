@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SHAPES', 'SHARES', 'PIXEL_SHAPES', 'PIXEL_SHARES', 'CARD', 'PIXELS', 'LATENTS', 'SHOWN', 'drawn_shape', 'batch_seed',
            'World', 'as_batch', 'pretraining_batch', 'trained', 'split_parameters', 'optimizers', 'lr_factor',
-           'averaging', 'save_state', 'put', 'load_state', 'pretraining_step', 'blank', 'pretrain', 'log_lines', 'seen',
-           'export_weights']
+           'averaging', 'save_state', 'put', 'load_state', 'pretraining_step', 'blank', 'Steps', 'pretrain',
+           'log_lines', 'seen', 'export_weights']
 
-# %% ../nbs/31_pretrain.ipynb #444ba99e
+# %% ../nbs/31_pretrain.ipynb #84dc366c
 import json, math, time
 from pathlib import Path
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .codec import Codec, save_codec
 from .muon import Muon
 from .scenes import VOCABULARY, Dice, chance, clips, normals
 from .tiny import LATENT, WORDS, Tiny, block_forward, random_transformer, sample_sigma, velocity_loss
-from .finetune import pack_optimizer, unpack_optimizer
+from .files import pack_optimizer, unpack_optimizer
 from .pairs import whole
 from .vdm import WEIGHTS, atomic_save, load_vdm
 import torch.nn.functional as F
@@ -188,7 +188,7 @@ def pretraining_step(
         opt.step()
     return torch.stack([loss.detach(), (x_hat.detach()-x)[:, :, 1:].square().mean(), norm])
 
-# %% ../nbs/31_pretrain.ipynb #468e975a
+# %% ../nbs/31_pretrain.ipynb #b8b3dbaa
 def blank(
     batch, # a `World`, or a function of step and seed for the exact layout
     seed: int=0, # of the weights
@@ -208,6 +208,13 @@ def blank(
         for p in part.values(): p.requires_grad_(True)
     return vdm
 
+@dataclass
+class Steps(torch.utils.data.Dataset):
+    "The batches of a run by their steps"
+    batch: object # a `World`, or a function of step and seed
+    seed: int     # of the run
+    def __getitem__(self, step): return self.batch(step, self.seed)
+
 def pretrain(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
     steps: int=3500, # length of the run
@@ -221,6 +228,7 @@ def pretrain(
     compile: bool=True, # compile the block (needs a C++ compiler; half as fast without)
     device='cpu', # torch device
     minutes: float=None, # stop after this time, the state saved; None: at the last step
+    workers: int=0, # processes that make batches ahead, on a CPU with cores to spare
     **changes, # of the architecture, see `random_transformer`
 ) -> Tiny: # with the average of the weights over about the last tenth of the steps
     "Pretrain `tiny`; run it again to go on after a kill"
@@ -236,9 +244,10 @@ def pretrain(
     step = load_state(out/'state.safetensors', vdm, average, opts)
     out_of_time = lambda: minutes is not None and time.monotonic()-began > 60*minutes
     every, pending, start = 1 if torch.device(device).type == 'cpu' else 20, [], time.perf_counter()
-    while step < steps and not out_of_time():
-        pending.append(pretraining_step(vdm, opts, batch(step, seed), lr_factor(step, steps, decay=decay)))
-        names = list(average)
+    names = list(average)
+    for drawn in torch.utils.data.DataLoader(Steps(batch, seed), batch_size=None, sampler=range(step, steps), num_workers=workers):
+        if out_of_time(): break
+        pending.append(pretraining_step(vdm, opts, drawn, lr_factor(step, steps, decay=decay)))
         torch._foreach_lerp_([average[n] for n in names], [trained(vdm)[n].detach() for n in names], averaging(step))
         step += 1
         if len(pending) == every or step == steps:

@@ -447,3 +447,13 @@ def test_views_that_are_equal_still_differ_in_noise(here):
     grid = np.eye(4, dtype=np.uint8)
     told = solve(g.load_vdm("vdm"), Puzzle("p", "", ((grid, grid),), (grid,)), augment="none", samples=2, steps=1)
     assert (told["video0"][0] != told["video0"][1]).any()
+
+def test_warnings_are_lines_of_the_command(tmp_path):
+    "What is left out is said in the command's own words, not in Python's"
+    rng = np.random.default_rng(0)
+    for side in ("input", "target"):
+        (tmp_path/"pairs"/side).mkdir(parents=True)
+        for i in range(2): Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path/"pairs"/side/f"{i}.png")
+    (tmp_path/"pairs"/"input"/"more.mp4").write_bytes(b"")
+    r = cli(f"check {tmp_path/'pairs'}")
+    assert r.stderr.startswith("gen2gen check: ") and "more.mp4" in r.stderr and "UserWarning" not in r.stderr
