@@ -188,7 +188,7 @@ def pretraining_step(
         opt.step()
     return torch.stack([loss.detach(), (x_hat.detach()-x)[:, :, 1:].square().mean(), norm])
 
-# %% ../nbs/31_pretrain.ipynb #b8b3dbaa
+# %% ../nbs/31_pretrain.ipynb #0d82931f
 def blank(
     batch, # a `World`, or a function of step and seed for the exact layout
     seed: int=0, # of the weights
@@ -243,18 +243,23 @@ def pretrain(
     average = {n: p.detach().clone() for n, p in trained(vdm).items()}
     step = load_state(out/'state.safetensors', vdm, average, opts)
     out_of_time = lambda: minutes is not None and time.monotonic()-began > 60*minutes
-    every, pending, start = 1 if torch.device(device).type == 'cpu' else 20, [], time.perf_counter()
+    every, pending, saved, start = 1 if torch.device(device).type == 'cpu' else 20, [], step, time.perf_counter()
     names = list(average)
+    def log():
+        log_lines(out/'log.jsonl', step, torch.stack(pending).tolist(), (time.perf_counter()-start)/len(pending))
+        pending.clear()
     for drawn in torch.utils.data.DataLoader(Steps(batch, seed), batch_size=None, sampler=range(step, steps), num_workers=workers):
         if out_of_time(): break
         pending.append(pretraining_step(vdm, opts, drawn, lr_factor(step, steps, decay=decay)))
         torch._foreach_lerp_([average[n] for n in names], [trained(vdm)[n].detach() for n in names], averaging(step))
         step += 1
-        if len(pending) == every or step == steps:
-            log_lines(out/'log.jsonl', step, torch.stack(pending).tolist(), (time.perf_counter()-start)/len(pending))
-            pending, start = [], time.perf_counter()
+        if len(pending) == every:
+            log()
+            start = time.perf_counter()
         if step in snapshots: export_weights(vdm, out/f'step-{step}', step, seed, weights=average)
-        if step % save_every == 0 or step == steps or out_of_time(): save_state(out/'state.safetensors', vdm, average, opts, step)
+        if step % save_every == 0: save_state(out/'state.safetensors', vdm, average, opts, saved := step)
+    if pending: log()
+    if step > saved: save_state(out/'state.safetensors', vdm, average, opts, step)
     put(trained(vdm), average)
     for p in trained(vdm).values(): p.requires_grad_(False)
     vdm.block, vdm.text = block_forward, vdm.embed(torch.zeros(1, 1, dtype=torch.long))

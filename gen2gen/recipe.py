@@ -27,7 +27,7 @@ def pictures(
 
 DEVELOPMENT_TASKS = tuple(name for name, task in TASKS.items() if task.split == 'development')
 
-# %% ../nbs/31b_recipe.ipynb #174b4d93
+# %% ../nbs/31b_recipe.ipynb #6a8cfcbd
 def development_rows(
     vdm, # a VDM
     bank: Bank, # of development photographs
@@ -37,17 +37,17 @@ def development_rows(
     size: int=64, # side, pixels
     seed: int=0, # of the pairs and of the run
     **settings, # of `finetune`
-) -> pd.DataFrame: # a row for each scored picture: task, n, seed, picture, score, copy, seconds
+) -> pd.DataFrame: # a row for each scored picture: task, n, seed, picture, score, copy, seconds of processor time
     "Learn each task from n pairs and score the last frames on other pictures"
     learn, score = pictures(bank, size)
     rows = []
     for name in tasks:
         task, metric = TASKS[name], get_metric(TASKS[name].metric)
         train, test = task.pairs(n, seed, source=learn), task.pairs(count, 1, source=score)
-        start = time.perf_counter()
+        start = time.process_time()
         adapter = finetune(train, vdm, seed=seed, progress=False, **settings)
         answers = adapter.predict(test.inputs, seed=0).images
-        seconds = time.perf_counter()-start
+        seconds = time.process_time()-start
         found = zip(metric.fn(answers, test.targets), metric.fn(test.inputs, test.targets))
         rows += [dict(task=name, n=n, seed=seed, picture=i, score=float(a), copy=float(c), seconds=round(seconds, 1)) for i, (a, c) in enumerate(found)]
     return pd.DataFrame(rows)
