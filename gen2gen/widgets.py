@@ -196,18 +196,20 @@ class TryIt:
         self.folder, self.new_folder, self.vdm, self.settings = pairs, new, vdm, settings
         self.adapter = self.out = self.run = self.thread = None
         self.inputs = _upload("input pictures", "inputs", (*SUFFIXES, ".zip"))
-        self.targets, self.new = _upload("their targets", "targets"), _upload("new pictures", "new", (*SUFFIXES, ".zip"))
+        self.targets = _upload("their targets", "targets")
+        self.new = _upload("new pictures", "new", (*SUFFIXES, ".zip"))
         sides = sorted({32, 48, 64, 96, size})
         self.size = W.Dropdown(options=[(f"{s}×{s}", s) for s in sides], value=size, description="size")
-        self.resize = W.Dropdown(options=list(RESIZE), description="fit")
+        self.resize = W.Dropdown(options=list(RESIZE), value=settings.get("resize", "pad"), description="fit")
         numbers = sorted({50, 100, 200, 500, 1000} | {steps or 100})
         words = [("as many as usual", None), *((f"{s}", s) for s in numbers)]
         self.steps = W.Dropdown(options=words, value=steps, description="steps")
         self.learn = W.Button(description="Learn", icon="play", button_style="primary")
         self.note, self.view, self.answers = W.HTML("choose your pictures"), W.VBox(), W.VBox()
-        for name, part in dict(learn=self.learn, told=self.note, answers=self.answers).items(): part.add_class(f"g2g-{name}")
+        parts = dict(learn=self.learn, told=self.note, answers=self.answers)
+        for name, part in parts.items(): part.add_class(f"g2g-{name}")
         self.learn.on_click(lambda _: self.start())
-        for widget in (self.inputs, self.targets, self.size, self.resize): widget.observe(lambda _: self.look(), "value")
+        for part in (self.inputs, self.targets, self.size, self.resize): part.observe(lambda _: self.look(), "value")
         self.new.observe(lambda _: self.answer_soon(), "value")
         rows = [self.inputs, self.targets, self.new], [self.size, self.resize, self.steps, self.learn]
         self.box = W.VBox([*map(W.HBox, rows), self.note, self.view, self.answers])
@@ -224,7 +226,8 @@ def telling(self:TryIt):
         warnings.simplefilter("always", UserWarning)
         try: yield
         except Exception as e: self.note.value = f"<b>{escape(' '.join(str(e).split()) or type(e).__name__)}</b>"
-    self.note.value += "".join(f"<br>{escape(' '.join(str(o.message).split()))}" for o in noted if o.category is UserWarning)
+    told = [" ".join(str(o.message).split()) for o in noted if o.category is UserWarning]
+    self.note.value += "".join(f"<br>{escape(o)}" for o in told)
 
 @patch(as_prop=True)
 def busy(self:TryIt):
@@ -286,7 +289,7 @@ def _finish(self:TryIt):
 def answer_soon(self:TryIt):
     "Answer new pictures if something has been learned; else the run's end does it"
     if self.adapter is not None and not self.busy: self.in_background(self.answer)
-    elif not self.busy: self.note.value = f"{len(self.new.value)} new pictures; they are answered once you have pressed Learn"
+    elif not self.busy: self.note.value = f"{len(self.new.value)} new pictures; press Learn, and they are answered"
 
 # %% ../nbs/23_widgets.ipynb #b7da7f59
 def zip_link(
@@ -298,7 +301,8 @@ def zip_link(
         out.save(Path(tmp)/name, videos=False)
         data = Path(shutil.make_archive(f"{tmp}/packed", "zip", tmp, name)).read_bytes()
     url = f"data:application/zip;base64,{b64encode(data).decode()}"
-    return f'<a class="g2g-download" download="{escape(name)}.zip" href="{url}">download {len(out)} answers ({name}.zip)</a>'
+    words = f"download {len(out)} answers ({name}.zip)"
+    return f'<a class="g2g-download" download="{escape(name)}.zip" href="{url}">{words}</a>'
 
 @patch
 def new_pictures(self:TryIt):

@@ -162,12 +162,12 @@ def upload(page, button, files):
     dialog.value.set_files(files)
 
 def test_own_pictures_in_one_cell(lab, run_all, tmp_path):
-    "Files are uploaded; a wrong name is told; a run is stopped; answers are seen and downloaded as a zip; what went wrong later changes nothing"
+    "Files uploaded, a wrong name told, a run stopped, answers seen and downloaded; an error changes nothing"
     pairs = task('invert').pairs(3, size=32)
     pairs.save(tmp_path/'pairs')
     inputs, targets = (sorted((tmp_path/'pairs'/side).iterdir()) for side in ('input', 'target'))
-    notebook = new_notebook(cells=[new_code_cell(o) for o in OWN], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
-    nbformat.write(notebook, lab[0]/'own.ipynb')
+    kernel = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
+    nbformat.write(new_notebook(cells=[new_code_cell(o) for o in OWN], metadata=kernel), lab[0]/'own.ipynb')
     page = run_all('own.ipynb')
     assert errors(page) == []
     page.locator('.g2g-try').wait_for()
@@ -182,7 +182,8 @@ def test_own_pictures_in_one_cell(lab, run_all, tmp_path):
     upload(page, 'new', inputs[:2])
     says('2 new pictures')
     page.locator('button.g2g-learn').click()
-    eventually(lambda: page.locator('.g2g-try .g2g-note').count() and page.locator('.g2g-try .g2g-note').inner_text().startswith('step'))
+    note = page.locator('.g2g-try .g2g-note')
+    eventually(lambda: note.count() and note.inner_text().startswith('step'))
     page.locator('.g2g-try .g2g-run button', has_text='Stop').click()
     says('answers to 000, 001')
     picture = page.locator('.g2g-answers img').first
