@@ -18,7 +18,7 @@ _FACE = {name: module for module, names in {
     "evaluate": "score",
     "tasks": "TASKS Task task",
     "viewer": "Exhibit exhibits viewer",
-    "widgets": "finetune_live browse_predictions",
+    "widgets": "finetune_live browse_predictions try_it",
     "sources": "load_source load_hf load_poses load_depth",
 }.items() for name in names.split()}
 __all__ = list(_FACE)

@@ -4,6 +4,8 @@ from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from conftest import ROOT, eventually
+from gen2gen.pairs import load_images
+from gen2gen.tasks import task
 
 pytestmark = pytest.mark.xdist_group('lab')
 SETTINGS = {'apputils-extension/notification': dict(fetchNews='false', checkForUpdates=False, doNotDisturbMode=True),
@@ -148,3 +150,50 @@ def test_live_run_browser_and_gallery(lab, run_all):
     assert page.locator('.g2g-viewer .g2g-place').inner_text() == '2 of 4'
     page.locator('.g2g-viewer').press('ArrowRight')
     assert page.locator('.g2g-viewer .g2g-place').inner_text() == '3 of 4', 'JupyterLab leaves the arrow keys to the gallery'
+
+OWN = ["""from gen2gen import try_it
+from gen2gen.tiny import Tiny, random_transformer""",
+"""own = try_it(vdm=Tiny(random_transformer(0, num_layers=1)), steps=1000)
+own"""]
+
+def upload(page, button, files):
+    "Choose files as a person does, by the browser's own dialog"
+    with page.expect_file_chooser() as dialog: page.locator(f'button.g2g-{button}').click()
+    dialog.value.set_files(files)
+
+def test_own_pictures_in_one_cell(lab, run_all, tmp_path):
+    "Files uploaded, a wrong name told, a run stopped, answers seen and downloaded; an error changes nothing"
+    pairs = task('invert').pairs(3, size=32)
+    pairs.save(tmp_path/'pairs')
+    inputs, targets = (sorted((tmp_path/'pairs'/side).iterdir()) for side in ('input', 'target'))
+    kernel = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
+    nbformat.write(new_notebook(cells=[new_code_cell(o) for o in OWN], metadata=kernel), lab[0]/'own.ipynb')
+    page = run_all('own.ipynb')
+    assert errors(page) == []
+    page.locator('.g2g-try').wait_for()
+    told = lambda: page.locator('.g2g-told').inner_text()
+    says = lambda words: eventually(lambda: words in told())
+    upload(page, 'inputs', inputs)
+    says('3 input pictures; now choose their targets')
+    upload(page, 'targets', targets[:2])
+    says('002.png: no file with the same stem in target/')
+    upload(page, 'targets', targets)
+    says('3 pairs, read as 32×32 pixels; press Learn')
+    upload(page, 'new', inputs[:2])
+    says('2 new pictures')
+    page.locator('button.g2g-learn').click()
+    note = page.locator('.g2g-try .g2g-note')
+    eventually(lambda: note.count() and note.inner_text().startswith('step'))
+    page.locator('.g2g-try .g2g-run button', has_text='Stop').click()
+    says('answers to 000, 001')
+    picture = page.locator('.g2g-answers img').first
+    picture.wait_for()
+    assert picture.evaluate('i => i.naturalWidth') > 200
+    with page.expect_download() as zipped: page.locator('.g2g-download').click()
+    zipped.value.save_as(tmp_path/'answers.zip')
+    assert load_images(tmp_path/'answers.zip').shape == (2, 32, 32, 3)
+
+    (tmp_path/'notes.png').write_text('no picture')
+    upload(page, 'new', tmp_path/'notes.png')
+    says('notes.png cannot be used')
+    assert page.locator('.g2g-answers img').count() == 1 and page.locator('.g2g-download').count() == 1
