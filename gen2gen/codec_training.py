@@ -37,8 +37,11 @@ def false_colours(
     which = column(integers(g, 0, 4, n))
     return torch.where(which == 0, exchanged, torch.where(which == 1, 1-x, torch.where(which == 2, mixed, saturated))).clamp(0, 1)
 
-# %% ../nbs/31a_codec_training.ipynb #8b960850
-def mask_pictures(n, size, g):
+# %% ../nbs/31a_codec_training.ipynb #56f98658
+def mask_pictures(
+    n, size, # pictures, and their side in pixels
+    g, # a `Dice`
+):
     "n masks (n, 3, size, size), most of them white on black"
     m = torch.zeros(n, 1, size, size, device=g.device)
     for _ in range(3): m = torch.maximum(m, shape_mask(n, size, g)*chance(g, n, .6).view(n, 1, 1, 1))
@@ -76,8 +79,11 @@ def line_drawings(
     least = uniform(g, len(x), 1, 1, 1, lo=.02, hi=.07)
     return (ridge & (size > least)).float().expand(-1, 3, -1, -1)
 
-# %% ../nbs/31a_codec_training.ipynb #94643d1a
-def stick_figures(n, size, g, joints=14):
+# %% ../nbs/31a_codec_training.ipynb #7ed8ee71
+def stick_figures(
+    n, size, g,
+    joints=14, # of a figure
+):
     "n stick figures (n, 3, size, size)"
     x = torch.zeros(n, 3, size, size, device=g.device)
     at = (uniform(g, n, 1, 2, lo=-.3, hi=.3)+torch.cumsum(normals(g, n, joints, 2)*.14, 1)).clamp(-.95, .95)
@@ -154,7 +160,7 @@ def codec_step(
         optimizer.step()
     return loss.item()
 
-# %% ../nbs/31a_codec_training.ipynb #d1473d7b
+# %% ../nbs/31a_codec_training.ipynb #8487f51b
 def train_codec(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
     steps: int=None, # length of the run in updates
@@ -181,12 +187,16 @@ def train_codec(
         factor = min(1, (done+1)/50)*max(.02, min(1, (1-progress)/decay))
         loss = codec_step(network, optimizers, codec_batch(batch, size, g), g, factor)
         done += 1
-        if done % 50 == 0: codec_log(out, done, loss, spent)
+        if done % 50 == 0: codec_log(out, done, spent, loss)
         if done % 100 == 0: save_codec_state(out/'state.safetensors', network, done, spent)
     save_codec_state(out/'state.safetensors', network, done, spent)
     return network.requires_grad_(False)
 
-def save_codec_state(path, network, done, spent):
+def save_codec_state(
+    path, network, # file, and the autoencoder
+    done, # updates
+    spent, # seconds
+):
     "The weights, and how far the run is; momentum is found again in a few updates"
     atomic_save({k: p.detach() for k, p in network.state_dict().items()}, path, dict(done=str(done), spent=str(spent)))
 
@@ -198,6 +208,9 @@ def load_codec_state(path, network):
         network.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
     return int(about['done']), float(about['spent'])
 
-def codec_log(out, done, loss, spent):
+def codec_log(
+    out, done, spent,
+    loss, # of the last update
+):
     "Append a line to the log"
     with open(Path(out)/'log.jsonl', 'a', encoding='utf-8') as f: print(json.dumps(dict(step=done, loss=round(loss, 5), seconds=round(spent))), file=f)

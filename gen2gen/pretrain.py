@@ -25,14 +25,24 @@ from .pairs import whole
 from .vdm import WEIGHTS, atomic_save, load_vdm
 import torch.nn.functional as F
 
-# %% ../nbs/31_pretrain.ipynb #12cb078d
+# %% ../nbs/31_pretrain.ipynb #de2f17fe
 SHAPES = ((64, 2, 48), (64, 3, 32), (64, 5, 19), (48, 2, 84), (88, 2, 25)) # picture size, frames, clips a batch
 SHARES = (.58, .2, .07, .08, .07)                                         # how often each shape is drawn
 PIXEL_SHAPES = ((32, 2, 48), (32, 3, 32), (32, 5, 19), (64, 2, 12))       # the same for the exact layout
 PIXEL_SHARES = (.45, .35, .08, .12)
 
-def drawn_shape(g, shapes, shares): return shapes[int(torch.multinomial(torch.tensor(shares), 1, generator=g))]
-def batch_seed(step, seed): return 12345+1_000_003*seed+7919*step
+def drawn_shape(
+    g, # torch generator on the CPU
+    shapes, shares, # such as `SHAPES` and `SHARES`
+):
+    "The shape of a batch"
+    return shapes[int(torch.multinomial(torch.tensor(shares), 1, generator=g))]
+
+def batch_seed(
+    step, seed, # of the batch, and of the run
+):
+    "The seed of a batch"
+    return 12345+1_000_003*seed+7919*step
 
 # %% ../nbs/31_pretrain.ipynb #f6184501
 @dataclass

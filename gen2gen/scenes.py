@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from .bank import Bank, packaged_bank
 
-# %% ../nbs/30_scenes.ipynb #c9d11486
+# %% ../nbs/30_scenes.ipynb #284ab427
 class Dice(torch.Generator):
     "A torch generator with photographs and videos to draw from, and a second one for what the CPU has to know"
     def __new__(cls, seed: int=0, device='cpu', bank: Bank=None): return super().__new__(cls, device=device)
@@ -38,9 +38,23 @@ class Dice(torch.Generator):
         self.real = .7 if len(self.bank.photos) > 100 else .35 # share of photographs among still pictures
         self.manual_seed(seed)
 
-def host(g): return getattr(g, 'host', g)
-def coin(g, p): return bool(torch.rand(1, generator=host(g), device='cpu') < p)
-def pick(g, lo, hi): return int(torch.randint(lo, hi, (1,), generator=host(g), device='cpu'))
+def host(
+    g, # a `Dice` or a torch generator
+):
+    "The generator on the CPU that belongs to g"
+    return getattr(g, 'host', g)
+
+def coin(
+    g, p, # probability of heads
+):
+    "Heads or tails, known to the CPU"
+    return bool(torch.rand(1, generator=host(g), device='cpu') < p)
+
+def pick(
+    g, lo, hi, # smallest value, and the end of the range
+):
+    "A whole number, known to the CPU"
+    return int(torch.randint(lo, hi, (1,), generator=host(g), device='cpu'))
 
 def some(
     g, n, # how many
@@ -243,7 +257,7 @@ def labelled_scenes(
     as_uint8 = lambda t: (t.permute(0, 2, 3, 1)*255).round().to(torch.uint8).cpu().numpy()
     return as_uint8(x), as_uint8((mask > .5).float().expand(-1, 3, -1, -1))
 
-# %% ../nbs/30_scenes.ipynb #e6712e31
+# %% ../nbs/30_scenes.ipynb #1233c76a
 AMOUNTS = {
     'pan right': (-.33, .33, 4), 'pan down': (-.33, .33, 4), 'zoom': (.2, 1., 4), 'roll': (-1.05, 1.05, 6),
     'fly turn': (-.6, .6, 4), 'fly zoom': (-.6, .2, 4),
@@ -253,8 +267,10 @@ AMOUNTS = {
     'bulge': (-.6, .6, 4), 'swirl': (-2.5, 2.5, 6), 'ripple': (.05, .2, 3), 'ripple axis': (0., 1., 2),
     'jump turn': (-180., 180., 24), 'jump mirror': (0., 1., 2), 'jump zoom': (-.6, .5, 5), 'jump right': (-.4, .4, 5), 'jump down': (-.4, .4, 5),
     'light': (-1.2, 1., 4), 'gamma': (-1.2, 1.2, 4), 'contrast': (-1.2, 1.2, 4), 'solarize': (.3, .7, 3), 'posterize': (.5, 3.5, 3),
-    'tint red': (.1, 1.6, 3), 'tint green': (.1, 1.6, 3), 'tint blue': (.1, 1.6, 3), 'gain red': (-1., .6, 4), 'gain green': (-1., .6, 4), 'gain blue': (-1., .6, 4),
-    'dark red': (0., 1., 3), 'dark green': (0., 1., 3), 'dark blue': (0., 1., 3), 'bright red': (0., 1., 3), 'bright green': (0., 1., 3), 'bright blue': (0., 1., 3),
+    'tint red': (.1, 1.6, 3), 'tint green': (.1, 1.6, 3), 'tint blue': (.1, 1.6, 3),
+    'gain red': (-1., .6, 4), 'gain green': (-1., .6, 4), 'gain blue': (-1., .6, 4),
+    'dark red': (0., 1., 3), 'dark green': (0., 1., 3), 'dark blue': (0., 1., 3),
+    'bright red': (0., 1., 3), 'bright green': (0., 1., 3), 'bright blue': (0., 1., 3),
     'tone red': (-.4, .4, 4), 'tone green': (-.4, .4, 4), 'tone blue': (-.4, .4, 4),
     'paint red': (0., 1., 3), 'paint green': (0., 1., 3), 'paint blue': (0., 1., 3),
     'focus': (.6, 2.5, 3), 'mosaic': (.5, 3.5, 3), 'grain': (.05, .4, 3), 'convolve relief': (0., 1., 2), 'bars': (.2, .7, 3), 'bars axis': (0., 1., 2),
@@ -278,7 +294,10 @@ def say_over(g, name):
     "Note an effect that is laid over a clip"
     if getattr(g, 'said', None) is not None: g.said.append((f'with {name}', None, None))
 
-def say_colour(g, what, c):
+def say_colour(
+    g, what, # of `AMOUNTS`, without the channel's name
+    c, # colours, n of 3 parts
+):
     "Note a colour (n, 3) by its parts"
     for name, part in zip(('red', 'green', 'blue'), c.reshape(-1, 3).unbind(1)): say(g, f'{what} {name}', part)
 

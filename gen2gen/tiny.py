@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'from_latents', 'random_transformer', 'rotate',
            'attend', 'block_forward', 'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'Tiny',
-           'load_tiny', 'load_tiny_arc', 'load_tiny_latent']
+           'load_tiny', 'load_tiny_arc', 'load_tiny_latent', 'named']
 
 # %% ../nbs/11_tiny.ipynb #a4f99481
 import difflib, hashlib, json
@@ -278,7 +278,7 @@ def sample(self:Tiny,
     videos[:, 0] = images
     return videos
 
-# %% ../nbs/11_tiny.ipynb #9aa9243b
+# %% ../nbs/11_tiny.ipynb #838933a7
 WORDS = 'words.safetensors' # the vocabulary and its vectors
 
 def load_tiny(
@@ -312,11 +312,19 @@ def load_tiny_arc(
     **kwargs, # of `load_tiny`
 ) -> Tiny:
     "Load `tiny-arc`: the network of `tiny`, pretrained further on grid clips"
-    return load_tiny(path or files('gen2gen')/'weights'/'tiny-arc', **kwargs)
+    return named(load_tiny(path or files('gen2gen')/'weights'/'tiny-arc', **kwargs), 'tiny-arc')
 
 def load_tiny_latent(
     path=None, # as of `load_tiny`
     **kwargs, # of `load_tiny`
 ) -> Tiny:
     "Load `tiny-latent`: on the latents of a codec, with words"
-    return load_tiny(path or files('gen2gen')/'weights'/'tiny-latent', **kwargs)
+    return named(load_tiny(path or files('gen2gen')/'weights'/'tiny-latent', **kwargs), 'tiny-latent')
+
+def named(
+    vdm: Tiny, # a model
+    name: str, # its short name, by which an adapter finds it again
+) -> Tiny: # the same
+    "Give a model its short name"
+    vdm.name = name
+    return vdm

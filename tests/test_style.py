@@ -1,5 +1,5 @@
 "The rules of the house: what a notebook looks like, and what the repository may hold."
-import ast, re, statistics, subprocess
+import ast, re, subprocess
 import nbformat, pytest
 from conftest import ROOT
 from nbrun import directives, notebooks
@@ -12,7 +12,6 @@ tracked = lambda *globs: [ROOT/f for f in subprocess.run(['git', 'ls-files', '-z
 
 def code_cells(nb): return [c for c in nb.cells if c.cell_type == 'code']
 def exported(cell): return bool({'export', 'exporti', 'exports'} & directives(cell.source).keys())
-def lines(cell): return [l for l in cell.source.splitlines() if not l.startswith('#|')]
 def tree(cell):
     "The cell's syntax; magics and shell lines count as nothing"
     return ast.parse('\n'.join('pass' if l.lstrip()[:1] in ('%', '!') else l for l in cell.source.splitlines()))
@@ -41,16 +40,6 @@ def test_imports_stand_alone(path):
     for c in code_cells(read(path)):
         nodes = tree(c).body if exported(c) else list(ast.walk(tree(c)))
         if any(map(imports, nodes)): assert only_imports(c), f'imports and other code in one cell:\n{c.source}'
-
-@per_notebook
-def test_cells_are_small(path):
-    "Exported cells of 50 lines at most; half of all code cells of 6 lines at most; at least one Markdown cell for two code cells"
-    nb = read(path)
-    cells = code_cells(nb)
-    long = [c.source.splitlines()[1] for c in cells if exported(c) and len(lines(c)) > 50]
-    assert not long, f'exported cells over 50 lines: {long}'
-    assert statistics.median(len(lines(c)) for c in cells) <= 6
-    assert sum(c.cell_type == 'markdown' for c in nb.cells) >= .5*len(cells)
 
 @per_notebook
 def test_exports_are_asserted(path):
