@@ -278,7 +278,7 @@ def sample(self:Tiny,
     videos[:, 0] = images
     return videos
 
-# %% ../nbs/11_tiny.ipynb #838933a7
+# %% ../nbs/11_tiny.ipynb #0820f77c
 WORDS = 'words.safetensors' # the vocabulary and its vectors
 
 def load_tiny(
@@ -297,13 +297,13 @@ def load_tiny(
         config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
         transformer = random_transformer(seed, **{k: v for k, v in config.items() if k in CONFIG})
         return Tiny(transformer, device, dtype, f'random-{seed}', codec, prompt=prompt)
-    transformer = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
     parts = [weights_file(folder)]
     if codec: parts.append(weights_file(folder/'codec'))
     words, vocabulary = None, ('',)
     if (folder/WORDS).is_file():
         parts.append(weights_file(folder, WORDS))
         with safe_open(parts[-1], 'pt') as f: words, vocabulary = f.get_tensor('words').float(), tuple(json.loads(f.metadata()['vocabulary']))
+    transformer = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
     revision = hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()[:12]
     return Tiny(transformer, device, dtype, revision, codec, words, vocabulary, prompt)
 

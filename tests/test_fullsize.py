@@ -92,7 +92,8 @@ def test_loss_that_is_not_finite(vdm, tmp_path):
     assert all(v.isfinite().all() for v in e.value.adapter.state.values())
 
 def test_tiny_takes_no_options():
-    with pytest.raises(ValueError, match="tiny takes no prompt"): load_vdm("tiny", prompt="a")
+    with pytest.raises(ValueError, match="tiny takes no preset"): load_vdm("tiny", preset="paper")
+    with pytest.raises(ValueError, match="tiny knows no word 'a'"): load_vdm("tiny", prompt="a")
 
 # the hub
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_commit_goes_with_the_adapter(hub, vdm, tmp_path, monkeypatch):
     asked = []
     def load(name, **kwargs): asked.append(kwargs); return known
     monkeypatch.setattr("gen2gen.adapter.load_vdm", load)
-    assert load_adapter(tmp_path/"a").vdm is known and asked[0] == dict(prompt="", revision="a"*40)
+    assert load_adapter(tmp_path/"a").vdm is known and asked[0] == dict(prompt="", revision="a"*40, download=False)
 
 def test_absent_revision(hub):
     with pytest.raises(FileNotFoundError, match="owner/small@v2 is not in the local cache; the cache has the revisions a{40}"): hub_folder("owner/small", "v2", cache_dir=hub)
