@@ -27,8 +27,7 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 from .pairs import RESIZE, Pairs, _as_picture, as_pictures, fit
 from .show import save_video
-from .tiny import WEIGHTS, weights_file
-from .vdm import VDM, as_umask, atomic_save, check_videos, load_vdm, readable
+from .vdm import WEIGHTS, VDM, as_umask, atomic_save, check_videos, load_vdm, readable, weights_file
 
 # %% ../nbs/20_adapter.ipynb #bd17036b
 def _whole(low, high=2**63-1):

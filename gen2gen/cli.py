@@ -6,13 +6,13 @@
 __all__ = ['app', 'spoken', 'reported', 'command', 'main', 'finetune', 'predict', 'score', 'check', 'info', 'tasks', 'vdms',
            'arc', 'conceptarc']
 
-# %% ../nbs/90_cli.ipynb #9f7126e2
-from contextlib import ExitStack, contextmanager
+# %% ../nbs/90_cli.ipynb #817fe638
+from contextlib import contextmanager
 from functools import wraps
 from json import dumps
 from pathlib import Path
 from typing import Annotated
-import inspect, os, re, shlex, sys, warnings
+import inspect, os, re, sys, warnings
 
 import typer
 from fastcore.docments import docments

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['CODEC', 'random_autoencoder', 'Codec', 'save_codec', 'load_codec']
 
-# %% ../nbs/10a_codec.ipynb #9f7a79e7
+# %% ../nbs/10a_codec.ipynb #f78e0547
 import hashlib, json
 from pathlib import Path
-import numpy as np
 import torch
 from diffusers import AutoencoderDC
 from .pairs import whole
@@ -30,10 +29,9 @@ def random_autoencoder(
         torch.manual_seed(seed)
         return AutoencoderDC(**{**CODEC, **changes})
 
-# %% ../nbs/10a_codec.ipynb #3bce81be
+# %% ../nbs/10a_codec.ipynb #d81c66fb
 class Codec:
     "Frames to latents and back, by an autoencoder that is frozen here"
-    factor = 4 # pixels of a picture's side to one of its latents
     def __init__(self,
         network, # an `AutoencoderDC`, float32
         device='cpu', # torch device

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['NOISE', 'false_colours', 'mask_pictures', 'depth_pictures', 'line_drawings', 'stick_figures', 'codec_batch',
-           'codec_loss', 'codec_optimizers', 'codec_step', 'train_codec', 'save_codec_state', 'load_codec_state',
-           'codec_log']
+           'codec_loss', 'codec_optimizers', 'codec_step', 'train_codec', 'save_codec_state', 'load_codec_state']
 
-# %% ../nbs/31a_codec_training.ipynb #8b7d18b5
+# %% ../nbs/31a_codec_training.ipynb #f02d6347
 import json, math, time
 from pathlib import Path
 import torch
@@ -15,8 +14,9 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from .bank import Bank
 from .codec import random_autoencoder
+from .files import pack_optimizer, unpack_optimizer
 from .muon import ConvMuon
-from .scenes import Dice, chance, colours, coords, integers, limb, normals, photo_crops, shape_mask, stills, uniform
+from .scenes import Dice, chance, colours, integers, limb, normals, photo_crops, shape_mask, stills, uniform
 from .vdm import atomic_save, native_dtype
 
 # %% ../nbs/31a_codec_training.ipynb #e5f82b42
@@ -126,21 +126,24 @@ def codec_loss(
     scale = (channels.mean(1).square()+(channels.std(1)+1e-4).log().square()).mean()
     return d.abs().mean()+2*d.square().mean()+.5*slopes+.02*scale
 
-# %% ../nbs/31a_codec_training.ipynb #f581c9b9
+# %% ../nbs/31a_codec_training.ipynb #d8676b9d
 def codec_optimizers(
     network, # an autoencoder
     lr: float=5e-3, # of Muon, on the scale of AdamW's
     adam_lr: float=2e-3, # of AdamW
-) -> list:
+) -> dict: # name → optimizer
     "Muon for convolutions of 32 channels and more, AdamW for the rest"
     inner = [p for p in network.parameters() if p.requires_grad and p.ndim == 4 and min(p.shape[:2]) >= 32]
     others = [p for p in network.parameters() if p.requires_grad and all(p is not q for q in inner)]
-    return [ConvMuon(inner, lr=lr, weight_decay=0., adjust_lr_fn='match_rms_adamw'),
-            torch.optim.AdamW(others, lr=adam_lr, betas=(.9, .99), weight_decay=0., fused=True)]
+    found = dict(muon=ConvMuon(inner, lr=lr, weight_decay=0., adjust_lr_fn='match_rms_adamw'),
+                 adam=torch.optim.AdamW(others, lr=adam_lr, betas=(.9, .99), weight_decay=0., fused=True))
+    for optimizer in found.values():
+        for group in optimizer.param_groups: group['initial_lr'] = group['lr']
+    return found
 
 def codec_step(
     network, # an autoencoder with `encode(x).latent` and `decode(z).sample`
-    optimizers: list, # of `codec_optimizers`
+    optimizers: dict, # of `codec_optimizers`
     x: torch.Tensor, # pictures in [-1, 1]
     g, # a `Dice`, of the noise
     factor: float, # of the learning rates
@@ -155,12 +158,12 @@ def codec_step(
     network.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups: group['lr'] = group.setdefault('initial_lr', group['lr'])*factor
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups: group['lr'] = group['initial_lr']*factor
         optimizer.step()
     return loss.item()
 
-# %% ../nbs/31a_codec_training.ipynb #8487f51b
+# %% ../nbs/31a_codec_training.ipynb #4902ff47
 def train_codec(
     out, # folder of state.safetensors and log.jsonl; an existing state is resumed
     steps: int=None, # length of the run in updates
@@ -173,44 +176,49 @@ def train_codec(
     decay: float=.5, # share of the run over which the rates fall
     seed: int=0, # of weights and pictures
     device='cpu', # torch device
-): # the network
+    minutes: float=None, # stop after this time, the state saved; None: at the end of the run
+    save_every: int=100, # updates between saved states
+): # the network, or None if the minutes were over before the run was
     "Train an autoencoder; run it again to go on after a kill"
-    out = Path(out)
+    file, log, began = Path(out)/'state.safetensors', Path(out)/'log.jsonl', time.monotonic()
     network = (network or random_autoencoder(seed)).to(device).requires_grad_(True)
     optimizers = codec_optimizers(network, lr, adam_lr)
-    start, done, before = time.process_time(), *load_codec_state(out/'state.safetensors', network)
+    done, before = load_codec_state(file, network, optimizers)
+    start = time.process_time()
     while True:
         spent = before+time.process_time()-start
         progress = done/steps if steps else spent/seconds
-        if progress >= 1: break
+        over = minutes is not None and time.monotonic()-began > 60*minutes
+        if progress >= 1 or over: break
         g = Dice(1_000_003*(seed+1)+done, device, bank)
         factor = min(1, (done+1)/50)*max(.02, min(1, (1-progress)/decay))
         loss = codec_step(network, optimizers, codec_batch(batch, size, g), g, factor)
         done += 1
-        if done % 50 == 0: codec_log(out, done, spent, loss)
-        if done % 100 == 0: save_codec_state(out/'state.safetensors', network, done, spent)
-    save_codec_state(out/'state.safetensors', network, done, spent)
-    return network.requires_grad_(False)
+        if done % save_every == 0: save_codec_state(file, network, optimizers, done, spent)
+        if done % 50 == 0:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, 'a', encoding='utf-8') as f: print(json.dumps(dict(step=done, loss=round(loss, 5), seconds=round(spent))), file=f)
+    save_codec_state(file, network, optimizers, done, spent)
+    return network.requires_grad_(False) if progress >= 1 else None
+
+def _numbered(optimizer): return [str(i) for i, _ in enumerate(p for group in optimizer.param_groups for p in group['params'])]
 
 def save_codec_state(
-    path, network, # file, and the autoencoder
+    path, network, optimizers, # file, autoencoder, and what `codec_optimizers` gave
     done, # updates
     spent, # seconds
 ):
-    "The weights, and how far the run is; momentum is found again in a few updates"
-    atomic_save({k: p.detach() for k, p in network.state_dict().items()}, path, dict(done=str(done), spent=str(spent)))
+    "Everything a run needs to go on"
+    tensors = {f'model.{k}': p.detach() for k, p in network.state_dict().items()}
+    for name, optimizer in optimizers.items():
+        tensors |= {f'{name}.{k}': v for k, v in pack_optimizer(optimizer, _numbered(optimizer)).items()}
+    atomic_save(tensors, path, dict(done=str(done), spent=str(spent)))
 
-def load_codec_state(path, network):
-    "Fill in the weights; updates done and seconds spent, 0 if there is no such file"
+def load_codec_state(path, network, optimizers):
+    "Fill in weights and optimizers; updates done and seconds spent, 0 if there is no such file"
     if not Path(path).is_file(): return 0, 0.
-    with safe_open(path, 'pt') as f:
-        about = f.metadata()
-        network.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
+    with safe_open(path, 'pt') as f: about, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    part = lambda prefix: {k.removeprefix(prefix+'.'): v for k, v in tensors.items() if k.startswith(prefix+'.')}
+    network.load_state_dict(part('model'))
+    for name, optimizer in optimizers.items(): unpack_optimizer(optimizer, _numbered(optimizer), part(name))
     return int(about['done']), float(about['spent'])
-
-def codec_log(
-    out, done, spent,
-    loss, # of the last update
-):
-    "Append a line to the log"
-    with open(Path(out)/'log.jsonl', 'a', encoding='utf-8') as f: print(json.dumps(dict(step=done, loss=round(loss, 5), seconds=round(spent))), file=f)

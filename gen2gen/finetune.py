@@ -27,9 +27,8 @@ from .adapter import lora_config, lora_on, refuse_model_folder, refuse_nonfinite
 from .files import pack_optimizer, unpack_optimizer
 from .metrics import get_metric
 from .pairs import Pairs
-from .tiny import weights_file
 from .transitions import get_transition, make_videos
-from .vdm import VDM, Share, atomic_save, check_videos, load_vdm, pair_latents
+from .vdm import VDM, Share, atomic_save, check_videos, load_vdm, pair_latents, weights_file
 
 # %% ../nbs/21_finetune.ipynb #e0bbe339
 def default_settings(

@@ -22,8 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from .tiny import native_dtype
-from .vdm import VDM, check_videos
+from .vdm import VDM, check_videos, native_dtype
 
 # %% ../nbs/11a_fullsize.ipynb #b4dc7eca
 def small_text(

@@ -8,12 +8,11 @@ __all__ = ['SHAPES', 'SHARES', 'PIXEL_SHAPES', 'PIXEL_SHARES', 'CARD', 'PIXELS',
            'averaging', 'save_state', 'put', 'load_state', 'pretraining_step', 'blank', 'Steps', 'pretrain',
            'log_lines', 'seen', 'export_weights']
 
-# %% ../nbs/31_pretrain.ipynb #84dc366c
+# %% ../nbs/31_pretrain.ipynb #1c269de8
 import json, math, time
 from pathlib import Path
 from dataclasses import dataclass
 import torch
-from diffusers import WanTransformer3DModel
 from safetensors import safe_open
 from .bank import Bank
 from .codec import Codec, save_codec
@@ -44,7 +43,7 @@ def batch_seed(
     "The seed of a batch"
     return 12345+1_000_003*seed+7919*step
 
-# %% ../nbs/31_pretrain.ipynb #f6184501
+# %% ../nbs/31_pretrain.ipynb #4d58e455
 @dataclass
 class World:
     "Batches of captioned clips as latents"
@@ -70,7 +69,7 @@ class World:
         words[:, 1:] *= ~chance(g, n, self.vague)[:, None]
         words *= ~chance(g, n, self.silent)[:, None]
         z = self.codec.encode(v*2-1)
-        return z, sample_sigma(n, g).to(z.device), normals(g, *z.shape), words
+        return z, sample_sigma(n, g), normals(g, *z.shape), words
 
 # %% ../nbs/31_pretrain.ipynb #b0f33a8a
 def as_batch(
@@ -198,7 +197,7 @@ def pretraining_step(
         opt.step()
     return torch.stack([loss.detach(), (x_hat.detach()-x)[:, :, 1:].square().mean(), norm])
 
-# %% ../nbs/31_pretrain.ipynb #0d82931f
+# %% ../nbs/31_pretrain.ipynb #7411332a
 def blank(
     batch, # a `World`, or a function of step and seed for the exact layout
     seed: int=0, # of the weights
@@ -208,11 +207,14 @@ def blank(
 ) -> Tiny: # every trained weight requires gradients
     "The model that a run starts with"
     codec = batch.codec if isinstance(batch, World) else None
-    if init: vdm = load_vdm(init, device=device)
-    else:
-        words = torch.zeros(len(VOCABULARY), LATENT['text_dim']) if codec else None
-        if codec: words[1:] = torch.randn(len(words)-1, LATENT['text_dim'], generator=torch.Generator().manual_seed(seed))
-        vdm = Tiny(random_transformer(seed, **{**(LATENT if codec else {}), **changes}), device, codec=codec, words=words, vocabulary=VOCABULARY if codec else ('',))
+    if init:
+        vdm = load_vdm(init, device=device)
+        ours, theirs = (codec and codec.revision, VOCABULARY if codec else ('',)), (vdm.codec and vdm.codec.revision, vdm.vocabulary)
+        if ours != theirs: raise ValueError(f'{init} has another codec or other words than the batches of this run: give World the codec of the model, or start with init=None')
+    elif codec:
+        words = torch.randn(len(VOCABULARY), LATENT['text_dim'], generator=torch.Generator().manual_seed(seed))
+        vdm = Tiny(random_transformer(seed, **{**LATENT, **changes}), device, codec=codec, words=words, vocabulary=VOCABULARY)
+    else: vdm = Tiny(random_transformer(seed, **changes), device)
     vdm.revision = f'pretraining-{seed}'
     for part in split_parameters(vdm):
         for p in part.values(): p.requires_grad_(True)
@@ -234,6 +236,7 @@ def pretrain(
     batch=pretraining_batch, # a `World`, or a function of step and seed for the exact layout
     init=None, # folder of weights to start from, or a short name; None: random weights
     save_every: int=100, # steps between saved states
+    log_every: int=None, # steps after which the losses are read and logged; None: 1 on a CPU, 20 elsewhere
     snapshots=(), # steps after which the weights are kept in `out`/step-N
     compile: bool=True, # compile the block (needs a C++ compiler; half as fast without)
     device='cpu', # torch device
@@ -253,23 +256,26 @@ def pretrain(
     average = {n: p.detach().clone() for n, p in trained(vdm).items()}
     step = load_state(out/'state.safetensors', vdm, average, opts)
     out_of_time = lambda: minutes is not None and time.monotonic()-began > 60*minutes
-    every, pending, saved, start = 1 if torch.device(device).type == 'cpu' else 20, [], step, time.perf_counter()
-    names = list(average)
+    log_every = log_every or (1 if torch.device(device).type == 'cpu' else 20)
+    pending, start = [], time.perf_counter()
+    weights, mean = zip(*((p.detach(), average[n]) for n, p in trained(vdm).items()))
     def log():
-        log_lines(out/'log.jsonl', step, torch.stack(pending).tolist(), (time.perf_counter()-start)/len(pending))
+        nonlocal start
+        if pending: log_lines(out/'log.jsonl', step, torch.stack(pending).tolist(), (time.perf_counter()-start)/len(pending))
         pending.clear()
+        start = time.perf_counter()
+    def save():
+        log()  # first: a loss that is not finite is never saved
+        save_state(out/'state.safetensors', vdm, average, opts, step)
     for drawn in torch.utils.data.DataLoader(Steps(batch, seed), batch_size=None, sampler=range(step, steps), num_workers=workers):
         if out_of_time(): break
         pending.append(pretraining_step(vdm, opts, drawn, lr_factor(step, steps, decay=decay)))
-        torch._foreach_lerp_([average[n] for n in names], [trained(vdm)[n].detach() for n in names], averaging(step))
+        torch._foreach_lerp_(mean, weights, averaging(step))
         step += 1
-        if len(pending) == every:
-            log()
-            start = time.perf_counter()
+        if len(pending) == log_every: log()
         if step in snapshots: export_weights(vdm, out/f'step-{step}', step, seed, weights=average)
-        if step % save_every == 0: save_state(out/'state.safetensors', vdm, average, opts, saved := step)
-    if pending: log()
-    if step > saved: save_state(out/'state.safetensors', vdm, average, opts, step)
+        if step % save_every == 0: save()
+    if step % save_every: save()
     put(trained(vdm), average)
     for p in trained(vdm).values(): p.requires_grad_(False)
     vdm.block, vdm.text = block_forward, vdm.embed(torch.zeros(1, 1, dtype=torch.long))
@@ -285,7 +291,8 @@ def log_lines(
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a', encoding='utf-8') as f:
         for at, (loss, mse, norm) in enumerate(values, step-len(values)+1):
-            if not math.isfinite(loss): raise FloatingPointError(f'the loss of step {at} is not finite: lower the learning rate; the last saved state is intact')
+            if not math.isfinite(loss):
+                raise FloatingPointError(f'the loss of step {at} is not finite: lower the learning rate; the last saved state is intact')
             print(json.dumps(dict(step=at, loss=round(loss, 5), mse=round(mse, 6), norm=round(norm, 4), seconds=round(seconds, 3))), file=f)
 
 # %% ../nbs/31_pretrain.ipynb #7aa18cde

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEVELOPMENT_TASKS', 'pictures', 'development_rows']
 
-# %% ../nbs/31b_recipe.ipynb #964fbe8b
+# %% ../nbs/31b_recipe.ipynb #f3b9e886
 import time
 import numpy as np
 import pandas as pd
@@ -14,7 +14,6 @@ from .bank import Bank
 from .finetune import finetune
 from .metrics import get_metric
 from .tasks import TASKS
-from .vdm import load_vdm
 
 # %% ../nbs/31b_recipe.ipynb #8e0783d4
 def pictures(

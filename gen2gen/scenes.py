@@ -16,14 +16,13 @@ __all__ = ['FIELDS', 'AMOUNTS', 'KINDS', 'EFFECTS', 'VOCABULARY', 'WORDS', 'LONG
            'outline', 'parallax', 'limb', 'walker', 'fall', 'recolour', 'spread', 'slide', 'film', 'caption', 'clips',
            'is_seen']
 
-# %% ../nbs/30_scenes.ipynb #70237923
-import functools, math
-import numpy as np
+# %% ../nbs/30_scenes.ipynb #e17f1cf7
+import math
 import torch
 import torch.nn.functional as F
 from .bank import Bank, packaged_bank
 
-# %% ../nbs/30_scenes.ipynb #284ab427
+# %% ../nbs/30_scenes.ipynb #21cab154
 class Dice(torch.Generator):
     "A torch generator with photographs and videos to draw from, and a second one for what the CPU has to know"
     def __new__(cls, seed: int=0, device='cpu', bank: Bank=None): return super().__new__(cls, device=device)
@@ -35,7 +34,7 @@ class Dice(torch.Generator):
         self.bank = bank or packaged_bank().to(device)
         self.host = self if self.device.type == 'cpu' else torch.Generator().manual_seed(seed)
         self.said = None # what `say` has noted, where captions are wanted
-        self.real = .7 if len(self.bank.photos) > 100 else .35 # share of photographs among still pictures
+        self.many = len(self.bank.photos) > 100 # enough photographs to be half of the world?
         self.manual_seed(seed)
 
 def host(
@@ -137,7 +136,7 @@ def check_field(n, size, g):
 
 FIELDS = (noise_field, noise_field, wave_field, ramp_field, cell_field, check_field)
 
-# %% ../nbs/30_scenes.ipynb #22af26cd
+# %% ../nbs/30_scenes.ipynb #16c71bf1
 def colours(n, k, g):
     "k random colours (n, k, 3), from nearly grey to more than saturated"
     c = uniform(g, n, k, 3)
@@ -153,7 +152,7 @@ def texture(n, size, g):
     a, b = colours(n, 2, g).unbind(1)
     flat = chance(g, n, .2).view(n, 1, 1); out = torch.where(flat, .5, out)
     out = (a[..., None, None]+(b-a)[..., None, None]*out[:, None]).clamp(0, 1)
-    if getattr(g, 'real', 0) > .5 and len(rows := some(g, n, .4)): out[rows] = photo_crops(len(rows), size, g)
+    if getattr(g, 'many', False) and len(rows := some(g, n, .4)): out[rows] = photo_crops(len(rows), size, g)
     return out
 
 # %% ../nbs/30_scenes.ipynb #a5a840e6
@@ -181,7 +180,7 @@ def shape_mask(
     ring = v(chance(g, n, .12)); d = torch.where(ring, .3*v(r)-(d-.3*v(r)).abs(), d)
     return (d*size/2+.5).clamp(0, 1).unsqueeze(-3)
 
-# %% ../nbs/30_scenes.ipynb #74632fdf
+# %% ../nbs/30_scenes.ipynb #bc899870
 def photo_crops(
     n, size, g, # a `Dice`; a plain generator draws from what packages ship
 ):
@@ -194,12 +193,12 @@ def photo_crops(
     theta = torch.zeros(n, 2, 3, device=g.device)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = torch.where(chance(g, n, .5), half, -half), half, place
     x = F.grid_sample(x, F.affine_grid(theta, (n, 3, size, size), align_corners=False), mode='bicubic', padding_mode='reflection', align_corners=False)
-    share = .3 if len(photos) > 100 else .6
+    share = .3 if getattr(g, 'many', False) else .6
     mix = torch.eye(3, device=g.device)+.5*normals(g, n, 3, 3)*chance(g, n, share).view(n, 1, 1)
     mix = mix/mix.sum(2, True).clamp_min(.3)
     return torch.einsum('nij,njhw->nihw', mix, x).clamp(0, 1)
 
-# %% ../nbs/30_scenes.ipynb #84d76bc0
+# %% ../nbs/30_scenes.ipynb #7afab24b
 def board(
     n, size, g, cell=4, # side of a cell, pixels
     fill=None, # share of cells that are not ground
@@ -217,10 +216,10 @@ def paint(
     cell=4,
 ):
     "Boards as pictures (n, 3, c·cell, c·cell)"
-    n = len(ids); x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
+    x = pal.gather(1, ids.flatten(1)[..., None].expand(-1, -1, 3)).view(*ids.shape, 3).permute(0, 3, 1, 2)
     return x.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
 
-# %% ../nbs/30_scenes.ipynb #d34e761a
+# %% ../nbs/30_scenes.ipynb #7e255f6d
 def stills(
     n, size, g, photos=None, # share of photographs; None: .7 if there are many, else .35
     sprites=6, # largest number of sprites
@@ -229,7 +228,8 @@ def stills(
 ):
     "n still scenes (n, 3, size, size); with `layers`, also the mask of the sprites (n, 1, size, size)"
     x = texture(n, size, g)
-    if len(m := some(g, n, getattr(g, 'real', .35) if photos is None else photos)): x[m] = photo_crops(len(m), size, g)
+    if photos is None: photos = .7 if getattr(g, 'many', False) else .35
+    if len(m := some(g, n, photos)): x[m] = photo_crops(len(m), size, g)
     if len(m := some(g, n, boards)): x[m] = paint(*board(len(m), size, g))
     count = torch.randint(0, sprites+1, (n,), generator=host(g), device='cpu')*(torch.rand(n, generator=host(g), device='cpu') >= .15)
     fg = torch.zeros(n, 1, size, size, device=g.device)
@@ -682,7 +682,7 @@ def tone(v, w, g):
     y = v+sum(e(a[:, k])*torch.sin((k+1)*math.pi*v) for k in range(3))
     return v+(y.clamp(0, 1)-v)*per_frame(w)
 
-# %% ../nbs/30_scenes.ipynb #cee4c08e
+# %% ../nbs/30_scenes.ipynb #554d38bc
 @effect('focus', 2.)
 def focus(v, w, g):
     "Out of focus; backwards, into focus"
@@ -698,7 +698,11 @@ def focus(v, w, g):
 @effect('focus', 1.)
 def mosaic(v, w, g):
     "Blocks of 2, 4 or 8 pixels"
-    n, f, _, s, _ = v.shape; k = 2**pick(g, 1, 4); say(g, 'mosaic', torch.full((n,), math.log2(k), device=g.device)); x = F.avg_pool2d(v.reshape(n*f, 3, s, s), k).repeat_interleave(k, 2).repeat_interleave(k, 3).view_as(v)
+    n, f, _, s, _ = v.shape
+    halvings = pick(g, 1, 4)
+    k = 2**halvings
+    say(g, 'mosaic', torch.full((n,), halvings, device=g.device))
+    x = F.avg_pool2d(v.reshape(n*f, 3, s, s), k).repeat_interleave(k, 2).repeat_interleave(k, 3).view_as(v)
     return v+(x-v)*per_frame(w)
 
 @effect('focus', 1.)
@@ -831,14 +835,15 @@ def flock(n, size, w, g):
         out.append(bg+(fg-bg)*((r-d)*size/2+.5).clamp(0, 1))
     return torch.stack(out, 1)
 
-# %% ../nbs/30_scenes.ipynb #3663e1f4
+# %% ../nbs/30_scenes.ipynb #4a7c4182
 def either_side(n, size, w, g,
     ground, # True: the ground changes; False: the sprites
 ):
     "Stills of which an effect of light or focus changes one side: the ground, or the sprites"
     x, m = stills(n, size, g, layers=True); v = hold(x, w.shape[1])
     names = [k for k, (_, family) in EFFECTS.items() if family in ('light', 'focus')]
-    y = EFFECTS[name := names[pick(g, 0, len(names))]][0](v, w, g)
+    name = names[pick(g, 0, len(names))]
+    y = EFFECTS[name][0](v, w, g)
     say_over(g, name)
     return v+(y-v)*(1-m if ground else m)[:, None]
 

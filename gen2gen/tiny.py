@@ -7,7 +7,7 @@ __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'fro
            'attend', 'block_forward', 'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'Tiny',
            'load_tiny', 'load_tiny_arc', 'load_tiny_latent', 'named']
 
-# %% ../nbs/11_tiny.ipynb #a4f99481
+# %% ../nbs/11_tiny.ipynb #5da26134
 import difflib, hashlib, json
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from safetensors import safe_open
 from .codec import Codec, load_codec
-from .vdm import WEIGHTS, VDM, check_videos, native_dtype, normal, weights_file
+from .vdm import VDM, check_videos, native_dtype, normal, weights_file
 
 # %% ../nbs/11_tiny.ipynb #c5154e03
 def scaled(
@@ -165,7 +165,7 @@ def velocity_loss(
     "‖x̂ − x‖²/σ², the mean over all frames but the given first one"
     return (x_hat-x)[:, :, 1:].square().mean((1, 2, 3, 4))/sigma.clamp_min(.1)**2
 
-# %% ../nbs/11_tiny.ipynb #997b9793
+# %% ../nbs/11_tiny.ipynb #527bbba6
 class Tiny(VDM):
     "The embedded VDM: `WanTransformer3DModel` on latents or on pixels, predicting the clean video"
     name, default_frames, default_steps = 'tiny', 3, 2
@@ -186,7 +186,8 @@ class Tiny(VDM):
     ):
         self.device, self.dtype, self.revision = torch.device(device), dtype or native_dtype(device), revision
         self.transformer = transformer.to(self.device).requires_grad_(False).eval()
-        self.codec, self.cache_latents, self.vocabulary, self.prompt = codec, codec is not None, vocabulary, prompt
+        self.codec, self.vocabulary, self.prompt = codec, vocabulary, prompt
+        self.cache_latents = bool(codec and codec.revision)
         self.words = torch.zeros(1, transformer.config.text_dim) if words is None else words
         self.words = self.words.to(self.device)
         self.text = self.embed(torch.tensor([self.spell(prompt)]))
@@ -197,6 +198,8 @@ class Tiny(VDM):
         return f'Tiny(revision={self.revision!r}, dtype={self.fingerprint["dtype"]}, device={str(self.device)!r}{said})'
     @property
     def fingerprint(self): return super().fingerprint | (dict(prompt=self.prompt) if self.prompt else {})
+    @property
+    def encoding(self): return dict(codec=self.codec.revision, dtype=self.fingerprint['dtype']) if self.codec else self.fingerprint
     def frames(self, n): return int(min(max(n, 2), 9))
     def size(self, h, w):
         token, least, most = (8, 32, 128) if self.codec else (4, 8, 256)

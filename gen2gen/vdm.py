@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from .pairs import Pairs, whole
 from .transitions import make_videos
 
-# %% ../nbs/10_vdm.ipynb #b48f025f
+# %% ../nbs/10_vdm.ipynb #04dcc3a9
 class VDM:
     "An image-to-video diffusion model, as far as gen2gen needs to know it"
     name = 'vdm'            # short name, written into every adapter
@@ -38,9 +38,14 @@ class VDM:
     def sample(self, images, generator=None, steps=None, n_frames=None): "Videos, uint8 (n, F, H, W, 3), that start at `images`; `generator` may be a list, one an image"
 
     @property
-    def fingerprint(self) -> dict: # what a cached latent or a saved adapter depends on
+    def fingerprint(self) -> dict: # what a saved adapter depends on
         "Identity of the weights: name, revision, dtype"
         return dict(name=self.name, revision=self.revision, dtype=str(self.dtype).removeprefix('torch.'))
+
+    @property
+    def encoding(self) -> dict: # what a cached latent depends on
+        "Identity of what encodes: that of the weights, where a family does not know better"
+        return self.fingerprint
 
     @property
     def experts(self) -> dict: # what stands before the names of its weights → transformer
@@ -205,7 +210,7 @@ def native_dtype(
     fast = torch.device(device).type == 'cpu' and any(torch.cpu.get_capabilities().get(k) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))
     return torch.bfloat16 if fast else torch.float32
 
-# %% ../nbs/10_vdm.ipynb #405fd3bf
+# %% ../nbs/10_vdm.ipynb #40c2453d
 def latent_key(
     vdm: VDM, # the model that encodes
     videos: np.ndarray, # uint8 (n, F, H, W, 3)
@@ -213,7 +218,7 @@ def latent_key(
 ) -> str: # 64 hexadecimal digits
     "The content of a latent: model, revision, dtype, transition, shape, pixels"
     name = transition if isinstance(transition, str) else getattr(transition, '__name__', 'custom')
-    head = json.dumps(dict(vdm.fingerprint, transition=name, shape=list(videos.shape)), sort_keys=True)
+    head = json.dumps(dict(vdm.encoding, transition=name, shape=list(videos.shape)), sort_keys=True)
     return hashlib.sha256(head.encode()+b'\0'+np.ascontiguousarray(videos).tobytes()).hexdigest()
 
 # %% ../nbs/10_vdm.ipynb #385368a4

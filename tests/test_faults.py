@@ -17,8 +17,8 @@ from gen2gen.cli import app
 from gen2gen.evaluate import evaluate, few, save_results
 from gen2gen.finetune import CHECKPOINT
 from gen2gen.pairs import whole
-from gen2gen.tiny import WEIGHTS, Tiny, random_transformer
-from gen2gen.vdm import atomic_save, cached_latents
+from gen2gen.tiny import Tiny, random_transformer
+from gen2gen.vdm import WEIGHTS, atomic_save, cached_latents
 
 LORA = "pytorch_lora_weights.safetensors"
 rng = np.random.default_rng(0)

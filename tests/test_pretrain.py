@@ -1,7 +1,10 @@
 "Pretraining that is killed at any moment and resumed ends with the same bits."
 import os, signal, subprocess, sys, time
-from safetensors.torch import load_file
+from functools import partial
+import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 CODE = '''
 import sys, torch
@@ -24,6 +27,35 @@ def test_killed_and_resumed_is_the_same(tmp_path):
     whole, killed = (load_file(tmp_path/d/'state.safetensors') for d in ('whole', 'killed'))
     assert whole.keys() == killed.keys()
     for name in whole: assert torch.equal(whole[name], killed[name]), name
+
+SMALL = dict(encoder_block_out_channels=(32, 32, 32), decoder_block_out_channels=(32, 32, 32), latent_channels=8,
+             encoder_layers_per_block=(0, 1, 1), decoder_layers_per_block=(0, 1, 1))
+
+def test_codec_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
+    "A codec's run that is stopped between two updates ends with the bits of one that was not"
+    from gen2gen import codec_training
+    from gen2gen.codec import random_autoencoder
+    def run(out): return codec_training.train_codec(out, 5, network=random_autoencoder(**SMALL), batch=16, size=32, save_every=1)
+    whole, step = run(tmp_path/'whole'), codec_training.codec_step
+    def fails(*args):
+        if len(done) == 3: raise KeyboardInterrupt
+        done.append(step(*args))
+    done = []
+    monkeypatch.setattr(codec_training, 'codec_step', fails)
+    with pytest.raises(KeyboardInterrupt): run(tmp_path/'killed')
+    monkeypatch.setattr(codec_training, 'codec_step', step)
+    for a, b in zip(whole.parameters(), run(tmp_path/'killed').parameters()): assert torch.equal(a, b)
+
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
+    "Where losses are read some steps later, as on an accelerator, they are read before a state is written"
+    from gen2gen import pretrain as module
+    step = module.pretraining_step
+    def broken(*args): return step(*args)*(float('nan') if len(calls) == 3 or calls.append(1) else 1.)
+    calls, small = [], dict(num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
+    monkeypatch.setattr(module, 'pretraining_step', broken)
+    batch = partial(module.pretraining_batch, kinds=['mirror'])
+    with pytest.raises(FloatingPointError, match='step 4'): module.pretrain(tmp_path, 6, batch=batch, save_every=2, log_every=20, compile=False, **small)
+    with safe_open(tmp_path/'state.safetensors', 'pt') as f: assert f.metadata()['step'] == '2'
 
 def test_command_in_pieces(tmp_path, root):
     "`tools/pretrain.py` makes codec and model, and a second call goes on where the first ended"

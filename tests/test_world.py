@@ -1,6 +1,8 @@
 "What pretraining must never see: test photographs, photographs of tasks, and those set aside for choosing settings."
-from pathlib import Path
-import numpy as np, pytest, torch
+import io
+import numpy as np
+import pytest
+import torch
 from PIL import Image
 from conftest import ROOT
 from gen2gen.bank import for_development, load_bank, members
@@ -15,21 +17,20 @@ def small(pictures):
     x = x-x.mean(1, True)
     return x/x.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
+def pictures_of(path):
+    "Every picture of a zip, (n, 3, 88, 88)"
+    x = [Image.open(io.BytesIO(data())).convert('RGB').resize((88, 88)) for name, data in members(path) if not name.endswith('.csv')]
+    return torch.from_numpy(np.stack([np.asarray(o) for o in x])).movedim(-1, 1)
+
 @needs_data
 def test_no_photograph_of_a_test_is_shown():
     "No square of the bank looks like a test photograph or a task's photograph, mirrored or not"
     bank = small(load_bank(DATA/'pretraining'/'photos.zip').photos)
-    test = load_bank_of_all(DATA/'photos_test.zip')
+    test = pictures_of(DATA/'photos_test.zip')
     tasks = torch.from_numpy(photos(size=88)).movedim(-1, 1)
     for shown in (test, test.flip(-1), tasks, tasks.flip(-1)):
         alike = (small(shown)@bank.T).amax(1)
         assert alike.max() < .995, f'{int((alike >= .995).sum())} pictures are also in pretraining'
-
-def load_bank_of_all(path):
-    "Every picture of a zip, (n, 3, 88, 88)"
-    import io
-    x = [Image.open(io.BytesIO(data())).convert('RGB').resize((88, 88)) for name, data in members(path) if not name.endswith('.csv')]
-    return torch.from_numpy(np.stack([np.asarray(o) for o in x])).movedim(-1, 1)
 
 @needs_data
 def test_development_photographs_are_set_aside():

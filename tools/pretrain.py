@@ -5,11 +5,11 @@
 Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after every piece:
 `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `29_bank`.
 On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many pictures more."""
-import argparse, time
+import argparse, json, time
 from pathlib import Path
 import torch
 from gen2gen.bank import load_bank
-from gen2gen.codec import load_codec, random_autoencoder, save_codec
+from gen2gen.codec import load_codec, save_codec
 from gen2gen.codec_training import train_codec
 from gen2gen.pretrain import SHAPES, SHARES, World, export_weights, pretrain, seen
 
@@ -24,6 +24,7 @@ def options():
     p.add_argument('--codec-steps', type=int, default=1200, help='updates of the codec')
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--scale', type=int, help='times the clips of a batch; left out: 1 on a CPU, 20 elsewhere')
+    p.add_argument('--workers', type=int, default=0, help='processes that make batches ahead, on a CPU with cores to spare')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--lr', type=float, default=8e-3, help='of Muon')
     p.add_argument('--adam-lr', type=float, default=2e-3)
@@ -33,11 +34,13 @@ def options():
     return p.parse_args()
 
 def codec_of(o, bank, scale):
-    "The codec of a run, trained if it is not there yet"
-    folder = o.codec or o.run/'codec'
+    "The codec of a run, trained if it is not there yet; None if the minutes were over before"
+    folder, size, batch = o.codec or o.run/'codec', 64, 32*min(scale, 8)
+    if o.small: size, batch = 32, 16
     if not (folder/'config.json').is_file():
-        network = train_codec(o.run/'codec-run', o.codec_steps, bank=bank, batch=16 if o.small else 32*min(scale, 8), size=32 if o.small else 64,
-                              seed=o.seed, device=o.device)
+        network = train_codec(o.run/'codec-run', o.codec_steps, bank=bank, batch=batch, size=size, seed=o.seed,
+                              device=o.device, minutes=o.minutes)
+        if network is None: return None
         save_codec(network, folder)
     return load_codec(folder, device=o.device)
 
@@ -45,15 +48,17 @@ def main():
     o, began = options(), time.monotonic()
     scale = o.scale or (1 if o.device == 'cpu' else 20)
     bank = load_bank(o.world, device=o.device)
-    print(f'{bank} after {time.monotonic()-began:.0f} s', flush=True)
     codec = codec_of(o, bank, scale)
-    print(f'{codec} after {time.monotonic()-began:.0f} s', flush=True)
+    if codec is None: return print('the codec is not done: call again', flush=True)
+    minutes = o.minutes-(time.monotonic()-began)/60
+    print(f'{bank}, {codec}, {minutes:.1f} minutes left', flush=True)
     shapes, shares = (((32, 2, 8),), (1.,)) if o.small else (SHAPES, SHARES)
-    left = o.minutes-(time.monotonic()-began)/60
-    vdm = pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=0, seed=o.seed, batch=World(codec, bank, scale, shapes=shapes, shares=shares), compile=not o.eager,
-                   device=o.device, minutes=left, save_every=100 if o.device == 'cpu' else 1000, num_layers=o.layers)
-    log = (o.run/'log.jsonl').read_text().splitlines()
-    export_weights(vdm, o.run/'weights', len(log), o.seed, shown=seen(bank))
-    print(f'{len(log)} steps, the last: {log[-1]}', flush=True)
+    vdm = pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=0, seed=o.seed, device=o.device, minutes=minutes, workers=o.workers,
+                   batch=World(codec, bank, scale, shapes=shapes, shares=shares), compile=not o.eager,
+                   save_every=100 if o.device == 'cpu' else 1000, num_layers=o.layers)
+    if not (o.run/'log.jsonl').is_file(): return print('no step was done: call again', flush=True)
+    last = json.loads((o.run/'log.jsonl').read_text().splitlines()[-1])
+    export_weights(vdm, o.run/'weights', last['step'], o.seed, shown=seen(bank))
+    print(f'{last["step"]} steps, the last: {last}', flush=True)
 
 if __name__ == '__main__': main()
