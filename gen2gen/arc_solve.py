@@ -8,7 +8,7 @@ __all__ = ['AUGMENTS', 'DEFAULTS', 'CHOICES', 'MODELS', 'task_layout', 'variable
            'known_answers', 'score_run', 'wilson', 'summarise', 'load_runs', 'score_table', 'breakdown', 'error_table',
            'cost_table', 'paired_table', 'submission']
 
-# %% ../nbs/34_arc_solve.ipynb #74c4c784
+# %% ../nbs/34_arc_solve.ipynb #68d1f669
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from .adapter import check_settings, generate
+from .adapter import generate
+
 from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode, load_answers, paper_layout, render, rule_colours
 from .arc import rule_shape, tiny_layout, turned
 from .evaluate import load_results
-from .finetune import finetune
-from .pairs import Pairs, whole
+from .files import whole
+from .pairs import Pairs
+from .registry import VDMS, load_vdm
+from .settings import check_settings
 from .sweep import load_result, sweep
-from .vdm import VDMS, load_vdm
+from .train import finetune
 
 # %% ../nbs/34_arc_solve.ipynb #e9b5eccd
 AUGMENTS = "none", "symmetries", "colours", "both"

@@ -18,7 +18,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from skimage.filters import gaussian, sobel
 from skimage.registration import phase_cross_correlation
 
-from .pairs import _listed, _match, _root, open_picture, read_image, whole
+from .files import whole
+
+from .pairs import _listed, _match, _root, open_picture, read_image
 
 # %% ../nbs/05_check.ipynb #562a6811
 @dataclass

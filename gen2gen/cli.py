@@ -108,7 +108,7 @@ def main():
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
     app(prog_name="gen2gen")
 
-# %% ../nbs/90_cli.ipynb #6646481d
+# %% ../nbs/90_cli.ipynb #fc1e11d1
 def _size(text):
     "'64' or '48x64' as (height, width)."
     if text is None: return None
@@ -140,13 +140,13 @@ def _refuse_inputs(files, inputs, out):
 
 def _vdm(name, device, download=False):
     "Load a VDM on a device, if there is such a device."
-    from gen2gen.vdm import load_vdm
+    from gen2gen.registry import load_vdm
     import torch
     try: device and torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as e: raise ValueError(f"--device {device} cannot be used: {str(e).splitlines()[0]}") from None
     return load_vdm(name, device=device, download=download)
 
-# %% ../nbs/90_cli.ipynb #5be41041
+# %% ../nbs/90_cli.ipynb #8118f099
 def _source(source, size):
     "What --source says: a word, photographs by name, or pictures of a folder"
     from gen2gen.pairs import load_images
@@ -175,7 +175,7 @@ def _read(pairs, shape, source, n, seed):
     if not (t := _task(pairs)):
         if source: raise ValueError(f"--source {source} is for a task, and {pairs} is no task; leave it out")
         return load_pairs(pairs, **shape)
-    from gen2gen.adapter import check_settings
+    from gen2gen.settings import check_settings
     check_settings(n=n, seed=seed)
     if shape["size"] and len({*shape["size"]}) > 1:
         raise ValueError("--size {}x{}: the pictures of a task are square".format(*shape["size"]))
@@ -229,7 +229,7 @@ def _augment(text):
                              "side of a window), with commas")
     return found or None
 
-# %% ../nbs/90_cli.ipynb #1c692687
+# %% ../nbs/90_cli.ipynb #a93c851f
 @command("gen2gen finetune flip/ --out flip-adapter", "gen2gen finetune photos.zip --out adapter --size 64 --resize crop --n 10 --heldout 0.2",
          "gen2gen finetune colorize --n 10 --heldout colorize --out adapter", "gen2gen finetune flip/ --out flip-adapter --resume", "gen2gen finetune flip/ --out flip-adapter --json --quiet | jq .best_score")
 def finetune(
@@ -264,8 +264,8 @@ def finetune(
     t = _asked(pairs, heldout) # a wrong folder is told at once, before PyTorch is imported
     if shape["size"]: model = _fits(_vdm(vdm, device, download), shape["size"], frames)
     data = _read(pairs, shape, source, n, seed)
-    from gen2gen.adapter import check_settings
-    from gen2gen.finetune import CHECKPOINT, finetune
+    from gen2gen.settings import check_settings
+    from gen2gen.train import CHECKPOINT, finetune
     check_settings(seed=seed)
     train, test = _split(data, heldout, n, seed, shape, source)
     if not resume: _refuse_existing([out/"gen2gen.json", out/CHECKPOINT], overwrite, "--resume to go on, or --overwrite")
@@ -309,7 +309,7 @@ def _inputs(paths):
     if not found: raise ValueError(f"{', '.join(map(str, paths))}: there are no pictures in it")
     return found
 
-# %% ../nbs/90_cli.ipynb #1e0fa2f8
+# %% ../nbs/90_cli.ipynb #d25b0f06
 @command("gen2gen predict adapter/ photo.jpg --out answers/",
          "gen2gen predict adapter/ photos/ --out answers/ --keep-size",
          "gen2gen predict adapter/ photos.zip --out answers/ --resize crop --videos",
@@ -337,7 +337,9 @@ def predict(
     "Answer new pictures with an adapter."
     from gen2gen.pairs import read_image
     files = _inputs(images)
-    from gen2gen.adapter import alone_in, answer_files, check_settings, refuse_stale
+    from gen2gen.adapter import answer_files, refuse_stale
+    from gen2gen.files import alone_in
+    from gen2gen.settings import check_settings
     written = [out/f for f in answer_files(files, samples, videos)]
     _refuse_inputs(written, [*images, *(p for p in files.values() if isinstance(p, Path))], out)
     check_settings(samples=samples, seed=seed, steps=steps, batch_size=batch_size, resize=resize)
@@ -361,7 +363,7 @@ def _adapter(path, vdm, device, download=False):
     if device and not vdm: vdm = _described(path)["settings"]["vdm"]["name"]
     return load_adapter(path, _vdm(vdm, device, download) if vdm else None, download=download)
 
-# %% ../nbs/90_cli.ipynb #4fb52aa8
+# %% ../nbs/90_cli.ipynb #e7c0906a
 @command("gen2gen score adapter/ test_pairs/", "gen2gen score adapter/ test_pairs/ --metrics psnr,delta_e --csv scores.csv", "gen2gen score adapter/ colorize --n 32", "gen2gen score adapter/ test_pairs/ --json --quiet | jq .adapter.psnr.mean")
 def score(
     adapter:Path, # folder that finetune made
@@ -392,7 +394,7 @@ def score(
     from gen2gen import tasks # noqa: F401: it adds the metric of poses
     metrics = metrics or (t.metric if (t := _task(pairs)) else "psnr,ssim")
     names = [get_metric(m) and m for m in metrics.replace(" ", "").split(",")]
-    from gen2gen.adapter import check_settings
+    from gen2gen.settings import check_settings
     from gen2gen.evaluate import copy_input, lead, save_results, score, summary
     check_settings(samples=samples, seed=seed, steps=steps, batch_size=batch_size, resize=resize)
     model = _adapter(adapter, vdm, device, download)
@@ -495,7 +497,7 @@ def tasks(
     if json: return typer.echo(dumps({k: {f: getattr(t, f) for f in facts} for k, t in TASKS.items()}))
     for name, t in TASKS.items(): typer.echo(f"{name:13} {t.about}; n = {t.n}, {t.metric}, {'seen' if t.seen else 'unseen'} in pretraining")
 
-# %% ../nbs/90_cli.ipynb #70da7b13
+# %% ../nbs/90_cli.ipynb #31e83e1d
 @command("gen2gen vdms", "gen2gen vdms --presets", "gen2gen vdms --json")
 def vdms(
     *,
@@ -504,7 +506,7 @@ def vdms(
 ):
     "List the video diffusion models, their licence and the memory they need."
     from dataclasses import asdict
-    from gen2gen.vdm import VDMS
+    from gen2gen.registry import VDMS
     needs = {}
     if presets:
         from gen2gen.memory import memory_table
@@ -516,7 +518,7 @@ def vdms(
             for card, n in needs.get(name, {}).items():
                 typer.echo(f"    {card} card: " + (f"about {n['gb']:.0f} GB, estimated" + (f", with {', '.join(n['options'])}" if n["options"] else "") if n else "does not fit"))
 
-# %% ../nbs/90_cli.ipynb #838f36e4
+# %% ../nbs/90_cli.ipynb #0119e66e
 def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, retry, vdm, random_weights, quiet, json, settings):
     "What `arc` and `conceptarc` share: solve, score, hand in, and a page to leaf through."
     from gen2gen.arc import load_puzzles
@@ -524,7 +526,7 @@ def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, re
     puzzles = load_puzzles(source, split)
     if limit is not None and limit < 1: raise ValueError(f"--limit {limit}: at least one task is needed")
     if tasks and (bad := [o for o in tasks.split(",") if o not in puzzles]): raise ValueError(f"--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}")
-    from gen2gen.adapter import check_settings
+    from gen2gen.settings import check_settings
     from gen2gen.arc_solve import known_answers, score_run, solve_all, solve_settings, submission, summarise, task_order
     from gen2gen.evaluate import save_results
     from gen2gen.navigator import run_problems, save_navigator

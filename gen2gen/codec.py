@@ -10,8 +10,8 @@ import hashlib, json
 from pathlib import Path
 import torch
 from diffusers import AutoencoderDC
-from .pairs import whole
-from .vdm import WEIGHTS, atomic_save, native_dtype, weights_file
+from .devices import native_dtype
+from .files import WEIGHTS, atomic_save, weights_file, whole
 
 # %% ../nbs/10a_codec.ipynb #abacde63
 CODEC = dict(in_channels=3, latent_channels=16, encoder_block_types='ResBlock', decoder_block_types='ResBlock',

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from .bank import Bank
 from .codec import random_autoencoder
-from .files import pack_optimizer, unpack_optimizer
+from .devices import native_dtype
+from .files import atomic_save, pack_optimizer, unpack_optimizer
 from .muon import ConvMuon
 from .scenes import Dice, chance, colours, integers, limb, normals, photo_crops, shape_mask, stills, uniform
-from .vdm import atomic_save, native_dtype
 
 # %% ../nbs/31a_codec_training.ipynb #e5f82b42
 def false_colours(

@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'PACKAGES', 'score', 'lead', 'summary', 'copy_input', 'few', 'evaluate', 'crossed_ci', 'curves',
            'plot_curves', 'versions', 'machine', 'save_results', 'load_results']
 
-# %% ../nbs/22_evaluate.ipynb #4994323b
+# %% ../nbs/22_evaluate.ipynb #2ba807d4
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,11 +19,13 @@ import torch
 from tqdm.auto import tqdm
 
 from .adapter import Predictions, fit_pictures
-from .controls import edges, grabcut, otsu, unet
-from .finetune import finetune
+from .controls import canny_edges, grabcut, otsu, unet
+from .files import whole
 from .metrics import Interval, Metric, bootstrap_ci, get_metric
-from .pairs import Pairs, as_pictures, whole
-from .vdm import VDM, load_vdm
+from .pairs import Pairs, as_pictures
+from .registry import load_vdm
+from .train import finetune
+from .vdm import VDM
 
 # %% ../nbs/22_evaluate.ipynb #fdee8077
 def _metrics(names):
@@ -72,7 +74,7 @@ def summary(
     rows = {k: (*bootstrap_ci(v, n_boot, seed), len(v)) for k, v in scores.drop(columns="name").items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "n"]).rename_axis("metric")
 
-# %% ../nbs/22_evaluate.ipynb #f4332ab9
+# %% ../nbs/22_evaluate.ipynb #b301e77f
 def copy_input(
     test:Pairs, # n pairs; the targets are not looked at
 )->Predictions: # videos of two equal frames
@@ -92,7 +94,7 @@ METHODS = {
     "unet": lambda train, test, seed, **_: unet(train, test.inputs, seed),
     "otsu": lambda train, test, seed, **_: otsu(test.inputs),
     "grabcut": lambda train, test, seed, **_: grabcut(test.inputs),
-    "canny": lambda train, test, seed, **_: edges(test.inputs)}
+    "canny": lambda train, test, seed, **_: canny_edges(test.inputs)}
 
 # %% ../nbs/22_evaluate.ipynb #7608ccc8
 def few(

@@ -15,8 +15,9 @@ import torch
 from scipy import ndimage
 
 from .arc import load_answers, load_puzzles, render, tiny_layout, turned
+from .flow import sample_sigma
 from .pretrain import pretraining_batch
-from .tiny import sample_sigma, to_latents
+from .tiny import to_latents
 from .transitions import TRANSITIONS
 
 # %% ../nbs/36_grid_clips.ipynb #f95a9cc6

@@ -8,7 +8,7 @@ __all__ = ['orthogonalize', 'Muon', 'ConvMuon']
 # %% ../nbs/29a_muon.ipynb #9eb5d1ad
 from unittest import mock
 import torch
-from .vdm import native_dtype
+from .devices import native_dtype
 
 # %% ../nbs/29a_muon.ipynb #21a39c50
 def orthogonalize(

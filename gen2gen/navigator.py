@@ -15,7 +15,7 @@ from IPython.display import HTML
 
 from .arc import PALETTE
 from .arc_solve import attempts
-from .pairs import whole
+from .files import whole
 from .show import _data_url
 from .sweep import load_result
 

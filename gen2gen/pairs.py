@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'RESIZE', 'PHOTOS', 'COLOUR_PHOTOS', 'LAYOUTS', 'to_rgb', 'open_picture', 'read_image', 'fit',
-           'photo', 'photos', 'as_pictures', 'Pairs', 'load_pairs', 'load_images', 'whole']
+           'photo', 'photos', 'as_pictures', 'Pairs', 'load_pairs', 'load_images']
 
 # %% ../nbs/00_pairs.ipynb #a44286e3
 from contextlib import contextmanager, suppress
@@ -580,26 +580,6 @@ def load_images(
     files = list(paths)
     if not files: raise ValueError("there is no file to read: the list of paths is empty")
     return as_pictures(_one_size(files, _read_all(files, ground), size, resize, ground))
-
-# %% ../nbs/00_pairs.ipynb #e7a10b01
-@contextmanager
-def whole(
-    path, # file or folder to make; a file that is there is replaced
-    remedy:str="make room or choose another folder", # end of the message
-): # gives a `Path` to write to. `OSError` that names `path` if it cannot be written
-    "Write a file or a folder that is either whole or not there"
-    path = Path(path)
-    tmp = path.parent/f".part-{os.urandom(4).hex()}"
-    try:
-        tmp.mkdir(parents=True)
-        yield (part := tmp/path.name)
-        os.replace(part, path)
-    except OSError as e:
-        why = e.strerror or str(e).partition("\n")[0]
-        raise OSError(*[e.errno]*bool(e.errno), f"{path} cannot be written ({why}): {remedy}") from e
-    finally:
-        try: shutil.rmtree(tmp, ignore_errors=True)
-        except KeyboardInterrupt: shutil.rmtree(tmp, ignore_errors=True); raise
 
 # %% ../nbs/00_pairs.ipynb #c04903d9
 @patch

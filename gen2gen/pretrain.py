@@ -16,12 +16,12 @@ import torch
 from safetensors import safe_open
 from .bank import Bank
 from .codec import Codec, save_codec
+from .files import WEIGHTS, atomic_save, pack_optimizer, unpack_optimizer, whole
+from .flow import sample_sigma, velocity_loss
 from .muon import Muon
+from .registry import load_vdm
 from .scenes import VOCABULARY, Dice, chance, clips, normals
-from .tiny import LATENT, WORDS, Tiny, block_forward, random_transformer, sample_sigma, velocity_loss
-from .files import pack_optimizer, unpack_optimizer
-from .pairs import whole
-from .vdm import WEIGHTS, atomic_save, load_vdm
+from .tiny import LATENT, WORDS, Tiny, block_forward, random_transformer
 import torch.nn.functional as F
 
 # %% ../nbs/31_pretrain.ipynb #de2f17fe

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from .bank import Bank
-from .finetune import finetune
 from .metrics import get_metric
 from .tasks import TASKS
+from .train import finetune
 
 # %% ../nbs/31b_recipe.ipynb #8e0783d4
 def pictures(

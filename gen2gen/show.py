@@ -21,7 +21,7 @@ from IPython.display import HTML
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
-from .pairs import whole
+from .files import whole
 from .transitions import TRANSITIONS, get_transition
 
 # %% ../nbs/03_show.ipynb #4e910759

@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'data_folder', 'fetch', 'unpack', 'pets', 'load_poses', 'coco_people', 'load_depth', 'load_hf', 'Source',
            'load_source']
 
-# %% ../nbs/37_sources.ipynb #85340513
+# %% ../nbs/37_sources.ipynb #c410a515
 from dataclasses import dataclass
 from hashlib import new as new_hash
 from pathlib import Path
@@ -18,8 +18,11 @@ import gzip, json, os, tarfile, zipfile, zlib
 import numpy as np
 from PIL import Image
 
-from .pairs import Pairs, _pictures, fit, open_picture, read_image, to_rgb, whole
-from .tasks import JOINTS, as_mask, pose_picture
+from .files import whole
+
+from .pairs import Pairs, _pictures, fit, open_picture, read_image, to_rgb
+from .pose import JOINTS, pose_picture
+from .tasks import as_mask
 
 # %% ../nbs/37_sources.ipynb #512bb33f
 def data_folder()->Path:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_result', 'load_result', 'attempt', 'Processes', 'Actors', 'claimed', 'sweep', 'gather']
 
-# %% ../nbs/35_sweep.ipynb #5ebabc6f
+# %% ../nbs/35_sweep.ipynb #d343fcd7
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open, numpy as safetensors
 
-from .pairs import whole
+from .files import whole
 
 # %% ../nbs/35_sweep.ipynb #f117d54d
 _REMEDY = "make room, then go on with resume=True"

@@ -4,22 +4,25 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'from_latents', 'random_transformer', 'rotate',
-           'attend', 'block_forward', 'forward', 'coordinates', 'noised_input', 'sample_sigma', 'velocity_loss', 'Tiny',
-           'load_tiny', 'load_tiny_arc', 'load_tiny_latent', 'named']
+           'attend', 'block_forward', 'forward', 'coordinates', 'Tiny', 'load_tiny', 'load_tiny_arc',
+           'load_tiny_latent', 'named']
 
-# %% ../nbs/11_tiny.ipynb #5da26134
+# %% ../nbs/11_tiny.ipynb #2d501835
 import difflib, hashlib, json
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from safetensors import safe_open
 from .codec import Codec, load_codec
-from .vdm import VDM, check_videos, native_dtype, normal, weights_file
+from .devices import native_dtype, usable
+from .files import weights_file
+from .flow import add_noise, euler, noised_input, normal, sample_sigma, velocity_loss
+from .vdm import VDM, WAN_NAMES, check_videos
 
 # %% ../nbs/11_tiny.ipynb #c5154e03
 def scaled(
@@ -136,43 +139,13 @@ def coordinates(
     x, y = (torch.cat([(k*a).sin(), (k*a).cos()]) for a in (x, y))
     return torch.cat([x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)])
 
-# %% ../nbs/11_tiny.ipynb #67cf2622
-def noised_input(
-    z: torch.Tensor, # noised latents (n, 12, F, h, w)
-    sigma: torch.Tensor, # noise level of each sample (n,), 0 to 1
-    condition: dict, # of `Tiny.condition`
-) -> tuple: # latents with the clean first frame, timestep of each frame (n, F)
-    "Put the clean input image in as frame 0, with timestep 0"
-    z = torch.cat([condition['first'], z[:, :, 1:]], 2)
-    t = (1000*sigma)[:, None].repeat(1, z.shape[2]); t[:, 0] = 0
-    return z, t
-
-# %% ../nbs/11_tiny.ipynb #64c2b675
-def sample_sigma(
-    n: int, # samples
-    generator=None, # torch generator
-    mean: float=1.2, std: float=1.4, # of logit(sigma)
-) -> torch.Tensor: # (n,), in (0, 1)
-    "Noise levels to train on: logit-normal, mostly high"
-    return torch.sigmoid(mean+std*normal((n,), generator))
-
-# %% ../nbs/11_tiny.ipynb #f816e693
-def velocity_loss(
-    x_hat: torch.Tensor, # predicted clean latents (n, 12, F, h, w)
-    x: torch.Tensor, # clean latents
-    sigma: torch.Tensor, # (n,)
-) -> torch.Tensor: # (n,)
-    "‖x̂ − x‖²/σ², the mean over all frames but the given first one"
-    return (x_hat-x)[:, :, 1:].square().mean((1, 2, 3, 4))/sigma.clamp_min(.1)**2
-
-# %% ../nbs/11_tiny.ipynb #527bbba6
+# %% ../nbs/11_tiny.ipynb #89913bf7
 class Tiny(VDM):
     "The embedded VDM: `WanTransformer3DModel` on latents or on pixels, predicting the clean video"
     name, default_frames, default_steps = 'tiny', 3, 2
     noise = 2.5  # mean of logit(sigma) in fine-tuning, higher than in pretraining
     lora_targets = r'blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))'
-    comfy_names = tuple(pair.split('=') for pair in '.attn1.=.self_attn. .attn2.=.cross_attn. .to_q=.q .to_k=.k .to_v=.v .to_out.0=.o '
-                        '.add_k_proj=.k_img .add_v_proj=.v_img .ffn.net.0.proj=.ffn.0 .ffn.net.2=.ffn.2'.split())
+    comfy_names = WAN_NAMES
 
     def __init__(self,
         transformer: WanTransformer3DModel, # float32 weights; frozen here
@@ -228,7 +201,7 @@ def embed(self:Tiny,
     spoken = (places > 0).unsqueeze(-1).to(self.words.device)
     return (F.embedding(places.to(self.words.device), self.words)*spoken).sum(1, keepdim=True)
 
-# %% ../nbs/11_tiny.ipynb #6faa34db
+# %% ../nbs/11_tiny.ipynb #adda3a9e
 @patch
 def predict_clean(self:Tiny,
     z: torch.Tensor, # noised latents (n, 12, F, h, w)
@@ -253,11 +226,10 @@ def loss(self:Tiny,
     n = len(latents)
     sigma = sample_sigma(n, generator, self.noise).to(self.device)
     eps = normal(latents.shape, generator).to(self.device)
-    s = sigma.view(n, 1, 1, 1, 1)
-    x_hat = self.predict_clean((1-s)*latents+s*eps, sigma, condition)
+    x_hat = self.predict_clean(add_noise(latents, eps, sigma), sigma, condition)
     return velocity_loss(x_hat, latents, sigma)
 
-# %% ../nbs/11_tiny.ipynb #cbc59940
+# %% ../nbs/11_tiny.ipynb #cc07bf5e
 @patch
 @torch.no_grad()
 def sample(self:Tiny,
@@ -272,16 +244,12 @@ def sample(self:Tiny,
     condition = self.condition(images)
     n, c, _, h, w = condition['first'].shape
     z = randn_tensor((n, c, n_frames, h, w), generator, torch.device('cpu')).to(self.device)
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(sigmas=np.linspace(1, 1/steps, steps))
-    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas):
-        x_hat = self.predict_clean(z, sigma.expand(n).to(self.device), condition)
-        z = scheduler.step((z-x_hat)/sigma, t, z).prev_sample
+    z = euler(lambda z, sigma: self.predict_clean(z, sigma, condition), z, steps)
     videos = self.decode(torch.cat([condition['first'], z[:, :, 1:]], 2))
     videos[:, 0] = images
     return videos
 
-# %% ../nbs/11_tiny.ipynb #0820f77c
+# %% ../nbs/11_tiny.ipynb #7471338c
 WORDS = 'words.safetensors' # the vocabulary and its vectors
 
 def load_tiny(
@@ -294,7 +262,7 @@ def load_tiny(
 ) -> Tiny: # with random weights it keeps the codec, and knows no words
     "Load `tiny`"
     folder = Path(path or files('gen2gen')/'weights'/'tiny')
-    device = device or torch.accelerator.current_accelerator(check_available=True) or 'cpu'
+    device = usable(device)
     codec = load_codec(folder/'codec', device=device, dtype=dtype) if (folder/'codec').is_dir() else None
     if not pretrained:
         config = json.loads((folder/'config.json').read_text(encoding='utf-8'))

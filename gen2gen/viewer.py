@@ -18,8 +18,8 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
+from .files import whole
 from .metrics import get_metric
-from .pairs import whole
 
 # %% ../nbs/04_viewer.ipynb #b5915bd6
 @dataclass

@@ -6,7 +6,7 @@
 __all__ = ['RunView', 'LiveRun', 'finetune_live', 'browse_predictions', 'uploaded_pairs', 'each_image', 'uploaded_images',
            'TryIt', 'zip_link', 'try_it']
 
-# %% ../nbs/23_widgets.ipynb #7b684b42
+# %% ../nbs/23_widgets.ipynb #07bd1020
 from base64 import b64encode
 from contextlib import contextmanager
 from html import escape
@@ -21,10 +21,10 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .adapter import generate
-from .finetune import StopFinetuning, finetune, plot_curve
 from .metrics import get_metric
-from .pairs import LAYOUTS, RESIZE, SUFFIXES, Pairs, load_images, load_pairs, _pictures, _root
+from .pairs import LAYOUTS, RESIZE, SUFFIXES, Pairs, _pictures, _root, load_images, load_pairs
 from .show import encode_image, strip
+from .train import StopFinetuning, finetune, plot_curve
 
 # %% ../nbs/23_widgets.ipynb #2fdafe77
 def _png(figure):

@@ -9,12 +9,14 @@ from diffusers.loaders import WanLoraLoaderMixin
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gen2gen.adapter import LAST, LOCK, Adapter, Predictions, base_weights, import_lora, load_adapter, lora_config, lora_on, lora_state
+from gen2gen.adapter import Adapter, Predictions, base_weights, import_lora, load_adapter, lora_config, lora_on, lora_state
+
 from gen2gen.evaluate import score
-from gen2gen.finetune import CHECKPOINT, StopFinetuning, default_settings, finetune
+from gen2gen.files import LAST, LOCK
 from gen2gen.pairs import Pairs
+from gen2gen.registry import load_vdm
 from gen2gen.tiny import Tiny, random_transformer
-from gen2gen.vdm import load_vdm
+from gen2gen.train import CHECKPOINT, StopFinetuning, default_settings, finetune
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 x = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)

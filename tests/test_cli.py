@@ -217,7 +217,7 @@ def test_equal_pictures_get_equal_answers(here):
 
 def test_two_processes_in_one_folder(here):
     "The second is refused by the name of the lock; a process that was killed leaves none that blocks"
-    from gen2gen.adapter import LOCK
+    from gen2gen.files import LOCK
     line = "finetune task --vdm vdm --out two --steps 100000 --quiet"
     p = subprocess.Popen([sys.executable, "-m", "gen2gen", *line.split()])
     try:
@@ -232,7 +232,7 @@ def test_two_processes_in_one_folder(here):
     assert sorted(o.name for o in (here/"two").iterdir()) == ["gen2gen.json", "pytorch_lora_weights.safetensors"]
 
 def test_two_predictions_into_one_folder(here):
-    from gen2gen.adapter import LOCK, alone_in
+    from gen2gen.files import LOCK, alone_in
     with alone_in("locked"):
         refused("predict adapter new --vdm vdm --out locked --quiet", "locked is in use", LOCK)
         refused("finetune task --vdm vdm --out locked --steps 1 --overwrite --quiet", "locked is in use", LOCK)
@@ -310,7 +310,7 @@ def test_task_by_name(here):
     told = json.loads(ok("finetune pose --vdm vdm --n 2 --heldout pose --size 16 --steps 1 --out pose --json --quiet").stdout)
     assert (told["n"], told["heldout_n"], told["metric"]) == (2, 16, "pck")
     s = g.load_adapter("pose", "vdm").settings
-    from gen2gen.finetune import pairs_hash
+    from gen2gen.train import pairs_hash
     made = g.task("pose").pairs(2, 42, 16)
     assert s["pairs"] in {pairs_hash(made), pairs_hash(made[[1, 0]])}, "the library's pairs, as the library draws them"
     scores = json.loads(ok("score pose pose --vdm vdm --n 3 --json --quiet").stdout)
@@ -392,7 +392,7 @@ def test_real_process(here):
 
 def test_help_tells_the_defaults():
     "What --help says of steps, batch, rate and rank is what finetune takes"
-    from gen2gen.finetune import default_settings
+    from gen2gen.train import default_settings
     source = (ROOT/'gen2gen'/'cli.py').read_text()
     told = {k: float(re.search(rf'    {k}:\S+=None, # .*default: ([\d.]+)[,\n]', source)[1]) for k in ('steps', 'batch_size', 'lr', 'rank')}
     assert told == default_settings(9) and 'from 10 pairs on 200' in source and default_settings(10)['steps'] == 200

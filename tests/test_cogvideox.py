@@ -6,11 +6,13 @@ from diffusers import CogVideoXImageToVideoPipeline, FirstBlockCacheConfig
 from PIL import Image
 from conftest import random_adapter, sampled, seeded
 from gen2gen.adapter import import_lora, load_adapter
-from gen2gen.cogvideox import CogVideoX, image_channels, load_cogvideox, pad_front, posterior, small_pipeline
-from gen2gen.finetune import finetune
-from gen2gen.fullsize import still
+from gen2gen.cogvideox import CogVideoX, image_channels, load_cogvideox, pad_front
+from gen2gen.fullsize import posterior, still
+from small_models import small_cogvideox
 from gen2gen.pairs import Pairs
-from gen2gen.vdm import check_videos, load_vdm
+from gen2gen.registry import load_vdm
+from gen2gen.train import finetune
+from gen2gen.vdm import check_videos
 
 pytestmark = pytest.mark.usefixtures('own_cache')
 SIZE, CPU = 32, dict(device='cpu', dtype=torch.float32)
@@ -21,7 +23,7 @@ def folders(tmp_path_factory):
     found = {}
     for kind in ('1.5', '1.0'):
         found[kind] = tmp_path_factory.mktemp('cog')/kind
-        with still(): small_pipeline(kind).save_pretrained(found[kind])
+        with still(): small_cogvideox(kind).save_pretrained(found[kind])
     return found
 
 @pytest.fixture(scope='module', params=['1.5', '1.0'])
@@ -116,7 +118,7 @@ def test_timesteps_are_uniform(vdm, images):
 @pytest.mark.parametrize('n_frames', [9, 17, 25, 33])
 def test_last_latent_is_the_answer(folders, n_frames):
     "For every legal number of frames, the last latent of the padded video decodes to the target, and no other does so alone"
-    vdm = CogVideoX(small_pipeline(blocks=True), load_cogvideox(folders['1.5'], device='cpu').text, dtype=torch.float32)
+    vdm = CogVideoX(small_cogvideox(blocks=True), load_cogvideox(folders['1.5'], device='cpu').text, dtype=torch.float32)
     check_videos(vdm, n_frames, 16, 16)
     a, b = (np.full((1, 16, 16, 3), v, np.uint8) for v in (40, 200))
     latents = vdm.encode(np.stack([a]*(n_frames-4)+[b]*4, 1))

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 import gen2gen as g
 from conftest import LIMIT
-from gen2gen.adapter import LAST, seeded
+from gen2gen.adapter import seeded
 from gen2gen.cli import app
 from gen2gen.evaluate import evaluate, few, save_results
-from gen2gen.finetune import CHECKPOINT
-from gen2gen.pairs import whole
+from gen2gen.files import LAST, WEIGHTS, atomic_save, whole
 from gen2gen.tiny import Tiny, random_transformer
-from gen2gen.vdm import WEIGHTS, atomic_save, cached_latents
+from gen2gen.train import CHECKPOINT
+from gen2gen.vdm import cached_latents
 
 LORA = "pytorch_lora_weights.safetensors"
 rng = np.random.default_rng(0)

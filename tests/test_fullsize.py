@@ -7,12 +7,12 @@ import torch
 from conftest import random_adapter, seeded
 from gen2gen import cogvideox, ltx, memory, wan
 from gen2gen.adapter import load_adapter, lora_config, lora_on
-from gen2gen.finetune import finetune
 from gen2gen.fullsize import hub_folder, still
 from gen2gen.pairs import Pairs
+from gen2gen.registry import VDMS, load_vdm
 from gen2gen.tiny import Tiny, random_transformer
-from gen2gen.vdm import VDMS, load_vdm
-from gen2gen.wan import small_wan
+from gen2gen.train import finetune
+from small_models import small_cogvideox, small_ltx, small_wan
 
 CPU = dict(device="cpu", dtype=torch.float32)
 
@@ -193,7 +193,7 @@ def compiled(family, backend):
         vdm = Tiny(random_transformer(0, num_layers=1), device="cpu", dtype=torch.float32, revision="random-0")
         vdm.block = torch.compile(vdm.block, backend=backend)
         return vdm
-    cls, pipe = dict(wan=(wan.Wan, lambda: small_wan("moe")), cogvideox=(cogvideox.CogVideoX, cogvideox.small_pipeline), ltx=(ltx.LTX, ltx.small_pipeline))[family]
+    cls, pipe = dict(wan=(wan.Wan, lambda: small_wan("moe")), cogvideox=(cogvideox.CogVideoX, small_cogvideox), ltx=(ltx.LTX, small_ltx))[family]
     with still(), torch.no_grad(): text = (pipe := pipe()).encode_prompt("", do_classifier_free_guidance=False)
     return cls(pipe, text, dtype=torch.float32).prepare(compile=dict(backend=backend))
 

@@ -7,7 +7,7 @@ from conftest import ROOT
 from nbrun import run
 from test_viewer import Gallery, clip
 
-from gen2gen.viewer import Exhibit, save_exhibits
+from gen2gen.player import Exhibit, save_exhibits
 
 pytestmark = pytest.mark.xdist_group('browser')
 

@@ -6,12 +6,13 @@ from diffusers import AutoencoderKLLTXVideo, FirstBlockCacheConfig, LTXImageToVi
 from PIL import Image
 from conftest import random_adapter, sampled, seeded
 from gen2gen.adapter import import_lora, load_adapter
-from gen2gen.cogvideox import posterior
-from gen2gen.finetune import finetune
-from gen2gen.fullsize import still
-from gen2gen.ltx import LTX, load_ltx, small_pipeline
+from gen2gen.fullsize import posterior, still
+from gen2gen.ltx import LTX, load_ltx
+from gen2gen.train import finetune
+from small_models import small_ltx
 from gen2gen.pairs import Pairs
-from gen2gen.vdm import check_videos, load_vdm
+from gen2gen.registry import load_vdm
+from gen2gen.vdm import check_videos
 
 pytestmark = pytest.mark.usefixtures('own_cache')
 SIZE, CPU = 32, dict(device='cpu', dtype=torch.float32)
@@ -22,7 +23,7 @@ def folders(tmp_path_factory):
     found = {}
     for kind in ('0.9.0', '0.9.1'):
         found[kind] = tmp_path_factory.mktemp('ltx')/kind
-        with still(): small_pipeline(kind).save_pretrained(found[kind])
+        with still(): small_ltx(kind).save_pretrained(found[kind])
     return found
 
 @pytest.fixture(scope='module', params=['0.9.0', '0.9.1'])
@@ -112,7 +113,7 @@ def test_noise_levels_follow_the_number_of_tokens(vdm, images):
 @pytest.mark.parametrize('n_frames', [9, 17, 25])
 def test_last_latent_is_the_answer(folders, n_frames):
     "For every legal number of frames, the last latent decodes to the target, and no other does"
-    vdm = LTX(small_pipeline(blocks=True), load_ltx(folders['0.9.0'], device='cpu').text, dtype=torch.float32)
+    vdm = LTX(small_ltx(blocks=True), load_ltx(folders['0.9.0'], device='cpu').text, dtype=torch.float32)
     check_videos(vdm, n_frames, 16, 16)
     a, b = (np.full((1, 16, 16, 3), v, np.uint8) for v in (40, 200))
     z = vdm.encode(np.stack([a]*(n_frames-8)+[b]*8, 1))[:, :8]

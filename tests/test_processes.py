@@ -7,13 +7,12 @@ from accelerate import PartialState, debug_launcher
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
-from gen2gen.cogvideox import small_pipeline
-from gen2gen.finetune import finetune
+from small_models import small_cogvideox, small_wan
 from gen2gen.fullsize import still
 from gen2gen.pairs import Pairs
+from gen2gen.registry import load_vdm
 from gen2gen.tiny import Tiny, random_transformer
-from gen2gen.vdm import load_vdm
-from gen2gen.wan import small_wan
+from gen2gen.train import finetune
 
 def train(x, folder):
     vdm = Tiny(random_transformer(0, num_layers=1), device="cpu", dtype=torch.float32, revision="random-0")
@@ -53,7 +52,7 @@ def work_sharded(folder, x):
     with pytest.raises(ValueError, match="method='full' would train them"): finetune(Pairs(x, x), vdm, method="full", steps=1, progress=False)
     save_file(adapter.state | dict(videos=torch.from_numpy(videos).contiguous(), share=torch.tensor(ours/all_)), f"{folder}/{PartialState().process_index}.safetensors")
 
-@pytest.mark.parametrize("pipeline", [lambda: small_wan("ti2v"), small_pipeline], ids=["wan", "cogvideox"])
+@pytest.mark.parametrize("pipeline", [lambda: small_wan("ti2v"), small_cogvideox], ids=["wan", "cogvideox"])
 def test_sharded_weights(tmp_path, pipeline):
     "FSDP2 of the frozen weights by two processes: each holds half of them, and adapter and videos are those of one process that holds all"
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -74,7 +73,7 @@ def test_sharding_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="accelerate launch --num_processes 2"): load_vdm(tmp_path/"one", device="cpu", shard=True)
 
 def test_more_processes_than_pairs(tmp_path, monkeypatch):
-    module = sys.modules["gen2gen.finetune"]  # the package's attribute of this name is the function
+    module = sys.modules["gen2gen.train"]
     x = np.zeros((1, 16, 16, 3), np.uint8)
     class Two(module.Accelerator):
         num_processes = 2

@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import LIMIT
-from gen2gen.adapter import LAST
-from gen2gen.finetune import CHECKPOINT, finetune
+from gen2gen.files import LAST
 from gen2gen.pairs import Pairs, photos
 from gen2gen.tiny import Tiny, random_transformer
+from gen2gen.train import CHECKPOINT, finetune
 
 STEPS = 10
 WEIGHTS = "pytorch_lora_weights.safetensors"
 # A server that has imported everything forks the processes that are killed: each starts in a moment and is a real one.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["gen2gen.finetune", "skimage.data", "pytest"])
+processes.set_forkserver_preload(["gen2gen.train", "skimage.data", "pytest"])
 
 def train(out, trap=None):
     "One process's work. The pairs are augmented, scored and checkpointed all along, so that a kill can hit anything."

@@ -7,7 +7,8 @@ from conftest import ROOT
 from gen2gen import sources
 from gen2gen.pairs import load_pairs
 from gen2gen.sources import fetch, load_poses, load_source
-from gen2gen.tasks import read_joints, task
+from gen2gen.pose import read_joints
+from gen2gen.tasks import task
 
 DATA = ROOT.parent/'shared'/'data'
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='the folders to measure with are not here')

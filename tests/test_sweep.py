@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import LIMIT, eventually
-from gen2gen.pairs import whole
+from gen2gen.files import whole
 from gen2gen.sweep import gather, load_result, sweep
 from test_faults import content, disk, filled, read_only # noqa: F401
 

@@ -9,15 +9,18 @@ from safetensors.torch import load_file
 
 from conftest import frames_of, random_adapter, seeded
 from gen2gen.adapter import Adapter, import_lora, load_adapter, lora_config
-from gen2gen.finetune import finetune
+from gen2gen.flow import Share
 from gen2gen.fullsize import still
 from gen2gen.metrics import psnr
 from gen2gen.pairs import Pairs
-from gen2gen.vdm import Share, load_vdm, pair_latents
-from gen2gen.wan import SMALL, Wan, small_wan
+from gen2gen.registry import load_vdm
+from gen2gen.train import finetune
+from gen2gen.vdm import pair_latents
+from small_models import WAN_KINDS, small_wan
+from gen2gen.wan import Wan
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-KINDS = list(SMALL)
+KINDS = list(WAN_KINDS)
 per_kind = pytest.mark.parametrize("kind", KINDS)
 H = W = 64
 
