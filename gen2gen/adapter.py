@@ -9,25 +9,24 @@ __all__ = ['LORA_FILES', 'seeded', 'content', 'generate', 'medoid', 'fit_picture
            'stated_strength', 'lora_strengths', 'import_lora']
 
 # %% ../nbs/20_adapter.ipynb #2277b4e4
-import errno, hashlib, inspect, json, os, re, sys, warnings
+import hashlib, json, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 import numpy as np
 import diffusers.loaders, torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from diffusers.training_utils import cast_training_params
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
-from .files import WEIGHTS, as_umask, atomic_save, readable, weights_file
-from .pairs import RESIZE, Pairs, _as_picture, as_pictures, fit
+from .files import LAST, WEIGHTS, atomic_save, readable, weights_file, write_folder
+from .pairs import Pairs, _as_picture, as_pictures, fit
 from .registry import load_vdm
+from .settings import check_settings
 from .show import save_video
 from .vdm import VDM, check_videos
 

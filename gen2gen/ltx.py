@@ -125,7 +125,7 @@ def loss(self:LTX,
     n, _, f, h, w = x.shape
     tokens = f*h*w//(self.transformer.config.patch_size**2*self.transformer.config.patch_size_t)
     sigma = torch.sigmoid(normal((n,), generator)+calculate_shift(tokens, 1024, 4096, .95, 2.05)).to(self.device)
-    eps, s = normal(x.shape, generator).to(self.device), sigma.view(-1, 1, 1, 1, 1)
+    eps = normal(x.shape, generator).to(self.device)
     with self.autocast(): v_hat = self.velocity(add_noise(x, eps, sigma), 1000*sigma, first)
     return (v_hat-(eps-x))[:, :, 1:].square().mean((1, 2, 3, 4))
 

@@ -12,11 +12,13 @@ from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
-import os, shutil, stat, warnings, zipfile
+import stat, warnings, zipfile
 
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
+
+from .files import whole
 
 # %% ../nbs/00_pairs.ipynb #0dec083c
 def _grey16(img):

@@ -29,7 +29,7 @@ from .flow import Share
 from .metrics import get_metric
 from .pairs import Pairs
 from .registry import load_vdm
-from .settings import check_settings
+from .settings import check_settings, differences
 from .transitions import get_transition, make_videos
 from .vdm import VDM, check_videos, pair_latents
 
