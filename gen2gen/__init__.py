@@ -1,11 +1,11 @@
 """Learn a visual task from a handful of image pairs with a LoRA on a frozen image-to-video diffusion model."""
-__version__ = "0.0.1"
+__version__ = "0.1.0"
 
 import sys
 from importlib import import_module
 from types import ModuleType
 
-# The public face: name -> the module that holds it. Nothing is imported until its name is used, so `import gen2gen` stays quick.
+# The public face: name -> the module that holds it. `import gen2gen` stays quick: a name is imported when it is used.
 _FACE = {name: module for module, names in {
     "pairs": "Pairs load_pairs load_images photos photo PHOTOS",
     "check": "check_pairs contact_sheet",
@@ -25,7 +25,7 @@ __all__ = list(_FACE)
 
 class _Package(ModuleType):
     def __setattr__(self, name, value):
-        # Python binds a submodule to its package on import; where a function of the face has the module's name, the function must win.
+        # Python binds a submodule to its package on import. A function of the face with the same name must win.
         if not (name in _FACE and isinstance(value, ModuleType)): super().__setattr__(name, value)
     def __getattr__(self, name):
         if name not in _FACE: raise AttributeError(f"module 'gen2gen' has no attribute {name!r}")
