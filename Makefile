@@ -7,8 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
-config := settings.ini setup.py pins.txt
+config := settings.ini setup.py pyproject.toml pins.txt
 enter := . "$(VENV)/bin/activate" &&
+run_demo = papermill nbs/60_demo.ipynb _demo/60_demo.ipynb --cwd nbs -k python3 -r out "$(CURDIR)/_demo"
 # The kernel, the tools and the packages are those of $(VENV), whatever else the user has installed.
 unexport PYTHONPATH PYTHONHOME
 # Without bytecode every process compiles all of torch and diffusers again, 15 s and more each.
@@ -31,29 +32,29 @@ help:
 
 demo: $(VENV)/.run
 	@mkdir -p _demo
-	$(enter) papermill nbs/60_demo.ipynb _demo/60_demo.ipynb --cwd nbs -k python3 -r out "$(CURDIR)/_demo"
+	$(enter) $(run_demo)
 	@cat _demo/summary.txt
 
 test: $(VENV)/.dev browser
 	$(enter) python -m pytest -q -n $(JOBS) --dist loadgroup tests
 
 # The figures of the README and of the site that depend on the weights.
-results: $(VENV)/.dev demo
+results: $(VENV)/.dev
+	@mkdir -p _demo
+	$(enter) $(run_demo) -r keep .
 	$(enter) python tests/nbrun.py --slow nbs/22_evaluate.ipynb nbs/92_bench.ipynb
-	cp _demo/demo.csv _demo/demo.json nbs/results/
-	cp _demo/transition.png nbs/media/transition.png
 
 lab: $(VENV)/.dev
 	$(enter) jupyter lab --notebook-dir . nbs/index.ipynb
 
 docs: $(VENV)/.dev
-	$(enter) gen2gen_docs site
+	$(enter) python tools/docs.py site
 
 readme: $(VENV)/.dev
-	$(enter) gen2gen_docs readme
+	$(enter) python tools/docs.py readme
 
 export: $(VENV)/.dev
-	$(enter) nbdev_export && nbdev_clean && gen2gen_docs readme
+	$(enter) nbdev_export && nbdev_clean && python tools/docs.py readme
 
 refresh: $(VENV)/.dev
 	$(enter) python tests/nbrun.py && nbdev_clean
@@ -94,4 +95,4 @@ $(enter) python -m pip install --disable-pip-version-check --no-compile -q -c pi
 endef
 
 clean:
-	rm -rf .venv _docs _proc _executed _demo build dist *.egg-info .pytest_cache
+	rm -rf .venv _docs _proc _executed _demo build dist *.egg-info .pytest_cache .ruff_cache

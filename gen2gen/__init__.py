@@ -1,5 +1,5 @@
 """Learn a visual task from a handful of image pairs with a LoRA on a frozen image-to-video diffusion model."""
-__version__ = "0.0.1"
+__version__ = "0.1.0"
 
 from importlib import import_module
 

@@ -1,6 +1,5 @@
 "ARC grids and pictures: the renderer and the readings against the authors' own pictures, and files that are no tasks."
-import json, os
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest

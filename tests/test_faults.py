@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import gen2gen as g
 from conftest import LIMIT
-from gen2gen.adapter import seeded
 from gen2gen.cli import app
 from gen2gen.evaluate import evaluate, few, save_results
 from gen2gen.files import LAST, WEIGHTS, atomic_save, whole

@@ -1,6 +1,5 @@
 "Every unfit input of `pairs` is refused by one clear error that names the file or the remedy, and nothing half-written is left."
 import errno, os, stat, zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 "The built site, read by a person in a browser: every page is there, nothing asks another machine, it fits a phone."
-import functools, http.server, json, re, subprocess, threading
+import functools, http.server, re, subprocess, threading
 import nbformat, pytest
 from conftest import ROOT
 from nbrun import notebooks
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.xdist_group('browser')
 @pytest.fixture(scope='session')
 def site(tmp_path_factory):
     pytest.importorskip('smalldocs')
-    from gen2gen.docs import build
+    from docs import build
     out = tmp_path_factory.mktemp('site')/'_docs'
     build(ROOT, out)
     return out
@@ -125,7 +125,7 @@ def test_phone(visit, name):
 def test_markdown_is_sound(tmp_path):
     "A second reader of Quarto's Markdown, over the text of the filtered notebooks: labels, citations, fences"
     import yaml
-    from gen2gen.docs import filtered
+    from docs import filtered
     filters = yaml.safe_load((ROOT/'_quarto.yml').read_text())['ipynb-filters']
     (tmp_path/'references.bib').write_bytes((ROOT/'nbs/references.bib').read_bytes())
     for p in notebooks():
