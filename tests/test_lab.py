@@ -5,7 +5,7 @@ import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from conftest import ROOT, eventually
 from gen2gen.pairs import load_images
-from gen2gen.tasks import task, task
+from gen2gen.tasks import task
 
 pytestmark = pytest.mark.xdist_group('lab')
 SETTINGS = {'apputils-extension/notification': dict(fetchNews='false', checkForUpdates=False, doNotDisturbMode=True),
@@ -110,8 +110,9 @@ def test_transition_explorer(lab, run_all):
     assert changed(third) == first, 'a cut still shows the input in its third frame of nine'
 
 LIVE = ["""import numpy as np
+from gen2gen.tasks import task
+from gen2gen.tiny import Tiny, random_transformer
 from gen2gen.player import exhibits, viewer
-from gen2gen.tiny import Tiny, Tiny, random_transformer, random_transformer""",
 from gen2gen.widgets import browse_predictions, finetune_live""",
 """p = task("invert").pairs(4, size=16)
 run = finetune_live(p[:2], Tiny(random_transformer(0, num_layers=1)), p[2:], steps=100_000, eval_every=5, every=.2)
@@ -151,6 +152,7 @@ def test_live_run_browser_and_gallery(lab, run_all):
     assert page.locator('.g2g-viewer .g2g-place').inner_text() == '3 of 4', 'JupyterLab leaves the arrow keys to the gallery'
 
 OWN = ["""from gen2gen import try_it
+from gen2gen.tiny import Tiny, random_transformer""",
 """own = try_it(vdm=Tiny(random_transformer(0, num_layers=1)), steps=1000)
 own"""]
 
