@@ -112,7 +112,7 @@ def test_transition_explorer(lab, run_all):
 LIVE = ["""import numpy as np
 from gen2gen.tasks import task
 from gen2gen.tiny import Tiny, random_transformer
-from gen2gen.viewer import exhibits, viewer
+from gen2gen.player import exhibits, viewer
 from gen2gen.widgets import browse_predictions, finetune_live""",
 """p = task("invert").pairs(4, size=16)
 run = finetune_live(p[:2], Tiny(random_transformer(0, num_layers=1)), p[2:], steps=100_000, eval_every=5, every=.2)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from gen2gen.viewer import Exhibit, viewer
+from gen2gen.player import Exhibit, viewer
 
 pytestmark = pytest.mark.xdist_group('browser')
 SHADES = [0, 40, 80, 120, 160, 200, 240]
