@@ -82,7 +82,7 @@ def navigator_page(
 # %% ../nbs/37_navigator.ipynb #69685630
 def navigator(
     problems, # list of `problem`
-    height:int=620, # of the frame, pixels
+    height:int=620, # of the frame, pixels; it grows where the page needs more
     title='ARC navigator', # of the frame
 )->HTML:
     "Problems to walk through, in a notebook or on a page"

@@ -37,7 +37,10 @@ const figure = (head, picture) =>
   element('figure', {}, element('figcaption', { className: 'g2g-head', textContent: head }), picture);
 
 const big = enlarger(byId('big'), () => byId('big').querySelector('canvas').remove());
-const enlarge = (text) => big.open(drawGrid(text, Math.min(innerWidth, innerHeight) * 0.85));
+const enlarge = (text) => {
+  const room = Math.min(innerWidth, innerHeight, 0.8 * screen.availHeight); // a frame may be higher
+  big.open(drawGrid(text, 0.85 * room));
+};
 
 const gridFigure = (text, size, name, head = name) => {
   const cells = cellsOf(text);
@@ -134,6 +137,16 @@ const draw = () => {
     choose(PROBLEMS.findIndex((other) => other.concept === name)),
   );
 };
+
+// In a frame on another page this page takes the height that it needs, so that nothing is cut off.
+const fitFrame = () => {
+  const frame = window.frameElement; // null where there is none, or where the other page is a stranger's
+  const needed = document.documentElement.scrollHeight;
+  if (!frame || needed <= frame.clientHeight) return;
+  const border = frame.offsetHeight - frame.clientHeight;
+  frame.style.height = `${needed + border}px`;
+};
+new ResizeObserver(fitFrame).observe(document.body);
 
 byId('prev').onclick = () => go(-1);
 byId('next').onclick = () => go(1);
