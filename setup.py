@@ -22,7 +22,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[name, f'{name}.*']),
-    package_data={name: [f'weights/**/*.{ext}' for ext in ('safetensors', 'json', 'md')]},
+    package_data={name: [*(f'weights/**/*.{ext}' for ext in ('safetensors', 'json', 'md')), 'assets/*.js', 'assets/*.css']},
     install_requires=cfg['requirements'].split(),
     extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'data', 'cluster', 'full')},
     entry_points={'nbdev': [f'{name}={name}._modidx:d'], 'console_scripts': cfg['console_scripts'].split()},

@@ -16,7 +16,7 @@ _FACE = {name: module for module, names in {
     "train": "finetune",
     "evaluate": "score",
     "tasks": "TASKS Task task",
-    "viewer": "Exhibit exhibits viewer",
+    "player": "Exhibit exhibits viewer",
     "widgets": "finetune_live browse_predictions try_it",
     "sources": "load_source load_hf load_poses load_depth",
 }.items() for name in names.split()}

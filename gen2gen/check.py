@@ -22,153 +22,160 @@ from .files import whole
 
 from .pairs import _listed, _match, _root, open_picture, read_image
 
-# %% ../nbs/05_check.ipynb #562a6811
+# %% ../nbs/05_check.ipynb #d42e647a
 @dataclass
 class Look:
-    "What is kept of one picture file: its form and small copies of its pixels."
+    "What is kept of one picture file: its form and small copies of its pixels"
     file: object
-    why: str = "" # it cannot be read, empty if it can
-    form: str = "" # format and mode, such as "PNG RGBA"
+    why: str = '' # it cannot be read, empty if it can
+    form: str = '' # format and mode, such as "PNG RGBA"
     size: tuple = () # height and width
-    digest: str = "" # of its pixels
+    digest: str = '' # of its pixels
     small: np.ndarray = None # 16×16 RGB
     edges: np.ndarray = None # strength of edges, at most 128 px
     thumb: Image.Image = None # at most 96 px
-    told: list = field(default_factory=list) # warnings of the reader
+    warned: list = field(default_factory=list) # warnings of the reader
 
-# %% ../nbs/05_check.ipynb #516c6b42
+# %% ../nbs/05_check.ipynb #01ebe5cc
 def _edges(img):
-    "Strength of edges of a picture of at most 128 px: it does not mind other colours."
-    grey = img.convert("L")
+    "Strength of edges of a picture of at most 128 px: it does not mind other colours"
+    grey = img.convert('L')
     if max(img.size) > 128: grey = ImageOps.contain(grey, (128, 128))
     return sobel(gaussian(np.asarray(grey)/255, 1))
 
 def _form(raw):
-    "Format and mode of a file in words."
-    clear, profile = raw.has_transparency_data and "A" not in raw.mode, bool(raw.info.get("icc_profile"))
-    return f"{raw.format} {raw.mode}" + " with a transparent colour"*clear + " with a colour profile"*profile
+    "Format and mode of a file in words"
+    clear, profile = raw.has_transparency_data and 'A' not in raw.mode, bool(raw.info.get('icc_profile'))
+    return f'{raw.format} {raw.mode}' + ' with a transparent colour'*clear + ' with a colour profile'*profile
 
-# %% ../nbs/05_check.ipynb #996179c8
+# %% ../nbs/05_check.ipynb #e0e27f35
 def look(
     file, # file, `pathlib.Path` or `zipfile.Path`
 )->Look: # also of a file that cannot be read
-    "Read a picture file as training would, and keep what `check_pairs` compares."
+    "Read a picture file as training would, and keep what `check_pairs` compares"
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
+        warnings.simplefilter('always')
         try: img = read_image(file)
         except (ValueError, OSError) as e: return Look(file, str(e))
         form = _form(open_picture(BytesIO(file.read_bytes())))
     small = np.asarray(img.resize((16, 16), Image.Resampling.BOX))
-    return Look(file, "", form, (img.height, img.width), sha256(np.asarray(img)).hexdigest(), small, _edges(img),
-                ImageOps.contain(img, (96, 96)), [str(o.message) for o in noted])
+    digest, thumb = sha256(np.asarray(img)).hexdigest(), ImageOps.contain(img, (96, 96))
+    warned = [str(o.message) for o in noted]
+    return Look(file, '', form, (img.height, img.width), digest, small, _edges(img), thumb, warned)
 
-# %% ../nbs/05_check.ipynb #b486efa0
+# %% ../nbs/05_check.ipynb #fd216143
 @dataclass(frozen=True)
 class Finding:
-    "One thing that was noticed."
+    "One thing that was noticed"
     level: str # "error", "warning" or "note"
     kind: str # one word
     text: str # a sentence
     names: tuple = () # of the pairs
 
-# %% ../nbs/05_check.ipynb #5271ed43
+# %% ../nbs/05_check.ipynb #9aee5da7
 def _files(looks):
-    "Files that cannot be read, and what the reader warned of."
+    "Files that cannot be read, and what the reader warned of"
     for name, both in looks.items():
         for o in both:
-            if o.why: yield Finding("error", "unreadable", o.why, (name,))
-            yield from (Finding("warning", "values", text, (name,)) for text in o.told)
+            if o.why: yield Finding('error', 'unreadable', o.why, (name,))
+            yield from (Finding('warning', 'values', text, (name,)) for text in o.warned)
 
-# %% ../nbs/05_check.ipynb #e13a1745
-def _px(size): return f"{size[0]}×{size[1]}"
+# %% ../nbs/05_check.ipynb #3201203b
+def _px(size): return f'{size[0]}×{size[1]}'
 
 def _sizes(looks):
-    "Pairs with two sizes, and sets with several."
+    "Pairs with two sizes, and sets with several"
     for name, (a, b) in looks.items():
         (h, w), (p, q) = a.size, b.size
         if (h, w) == (p, q): continue
         alike = abs(h*q - p*w) <= max(h+p, w+q) # as load_pairs counts proportions
-        remedy = "give a size" if alike else "with other proportions only resize='stretch' keeps the two aligned"
-        text = f"{a.file} is {_px(a.size)} and {b.file} is {_px(b.size)} (height×width): {remedy}"
-        yield Finding("warning", "sizes" if alike else "proportions", text, (name,))
+        stretch = "with other proportions only resize='stretch' keeps the two aligned"
+        remedy = 'give a size' if alike else stretch
+        text = f'{a.file} is {_px(a.size)} and {b.file} is {_px(b.size)} (height×width): {remedy}'
+        yield Finding('warning', 'sizes' if alike else 'proportions', text, (name,))
     sizes = Counter(o.size for both in looks.values() for o in both)
     if len(sizes) > 1:
         most = _listed((_px(s) for s, _ in sizes.most_common()), 4)
         text = f"there are {len(sizes)} sizes ({most}): give a size and 'pad', 'crop' or 'stretch'"
-        yield Finding("warning", "sizes", text)
+        yield Finding('warning', 'sizes', text)
 
-# %% ../nbs/05_check.ipynb #02e63342
-_OVER_WHITE, _GREY16 = "transparent pixels are laid over white", "16-bit grey is divided by 257"
-_READ_AS = {"RGBA": _OVER_WHITE, "LA": _OVER_WHITE, "P": "the colours of its palette count", "1": "black and white",
-            "I;16": _GREY16, "I": _GREY16, "CMYK": "converted to RGB"}
+# %% ../nbs/05_check.ipynb #63411197
+_OVER_WHITE, _GREY16 = 'transparent pixels are laid over white', '16-bit grey is divided by 257'
+_READ_AS = {'RGBA': _OVER_WHITE, 'LA': _OVER_WHITE, 'P': 'the colours of its palette count',
+            '1': 'black and white', 'I;16': _GREY16, 'I': _GREY16, 'CMYK': 'converted to RGB'}
 
 def _forms(looks):
-    "Modes other than RGB and 8-bit grey."
+    "Modes other than RGB and 8-bit grey"
     for form, n in Counter(o.form for both in looks.values() for o in both).items():
         mode = form.split()[1]
-        how = [] if mode in ("RGB", "L") else [_READ_AS.get(mode, "converted to RGB")]
-        if "transparent colour" in form: how.append(_OVER_WHITE)
-        if "profile" in form: how.append("the colour profile is converted to sRGB")
-        if how: yield Finding("note", "mode", f"{n} pictures are {form}: {', '.join(how)}")
+        how = [] if mode in ('RGB', 'L') else [_READ_AS.get(mode, 'converted to RGB')]
+        if 'transparent colour' in form: how.append(_OVER_WHITE)
+        if 'profile' in form: how.append('the colour profile is converted to sRGB')
+        if how: yield Finding('note', 'mode', f"{n} pictures are {form}: {', '.join(how)}")
 
 # %% ../nbs/05_check.ipynb #737a2839
 def _alike(a, b): return a.digest == b.digest or np.abs(a.small.astype(int) - b.small).max() <= 24
 
-# %% ../nbs/05_check.ipynb #d7db466a
+# %% ../nbs/05_check.ipynb #52ceb0cd
 def _twins(looks, others=None):
-    "(name, name, the two pairs) where two inputs look the same, in one set or between two."
+    "(name, name, the two pairs) where two inputs look the same, in one set or between two"
     names = list(looks)
     rest = lambda i: others or names[i+1:]
     return [(a, b, looks[a], two) for i, a in enumerate(names) for b in rest(i)
             if _alike(looks[a][0], (two := (others or looks)[b])[0])]
 
-# %% ../nbs/05_check.ipynb #d8169db4
-_TWICE = {"leak": "are the same input in training and in test", "duplicate": "are the same pair",
-          "contradiction": "have the same input and different targets", "alike": "have inputs that look the same"}
+# %% ../nbs/05_check.ipynb #9c7164aa
+_TWICE = {'leak': 'are the same input in training and in test', 'duplicate': 'are the same pair',
+          'contradiction': 'have the same input and different targets',
+          'alike': 'have inputs that look the same'}
 
 def _kind(one, two, between):
-    "How two pairs with inputs that look the same are related."
-    if one[0].digest != two[0].digest: return "alike"
-    if between: return "leak"
-    return "duplicate" if _alike(one[1], two[1]) else "contradiction"
+    "How two pairs with inputs that look the same are related"
+    if one[0].digest != two[0].digest: return 'alike'
+    if between: return 'leak'
+    return 'duplicate' if _alike(one[1], two[1]) else 'contradiction'
 
 def _duplicates(looks, others=None):
-    "Inputs that come twice, a finding for each kind."
+    "Inputs that come twice, a finding for each kind"
     found = {}
-    for a, b, one, two in _twins(looks, others): found.setdefault(_kind(one, two, bool(others)), []).append((a, b))
+    for a, b, one, two in _twins(looks, others):
+        kind = _kind(one, two, between=bool(others))
+        found.setdefault(kind, []).append((a, b))
     for kind, both in found.items():
         text = f"{_listed((f'{a} and {b}' for a, b in both), 3)} {_TWICE[kind]}"
-        if others and kind == "alike": text += ", one in training and one in test"
-        yield Finding("error" if kind == "leak" else "warning", kind, text, tuple(dict.fromkeys(sum(both, ()))))
+        if others and kind == 'alike': text += ', one in training and one in test'
+        names = dict.fromkeys(name for names in both for name in names)
+        yield Finding('error' if kind == 'leak' else 'warning', kind, text, tuple(names))
 
-# %% ../nbs/05_check.ipynb #2cff8312
+# %% ../nbs/05_check.ipynb #9c8808d7
 def _unchanged(looks):
-    "Pairs whose target is their input."
+    "Pairs whose target is their input"
     names = tuple(name for name, (a, b) in looks.items() if a.digest == b.digest)
     if not names: return
     if len(names) == len(looks):
-        yield Finding("error", "unchanged", "in all pairs the target is the input: there is nothing to learn", names)
+        text = 'in all pairs the target is the input: there is nothing to learn'
+        yield Finding('error', 'unchanged', text, names)
     else:
-        text = f"in {len(names)} of {len(looks)} pairs the target is the input: {_listed(names)}"
-        yield Finding("warning", "unchanged", text, names)
+        text = f'in {len(names)} of {len(looks)} pairs the target is the input: {_listed(names)}'
+        yield Finding('warning', 'unchanged', text, names)
 
-# %% ../nbs/05_check.ipynb #3f8a2b8c
+# %% ../nbs/05_check.ipynb #1671194a
 def _overlap(a, b, shift):
-    "The parts of two pictures that show the same when the second has moved by `shift`."
+    "The parts of two pictures that show the same when the second has moved by `shift`"
     for axis, d in enumerate(shift):
         n = a.shape[axis]
         a = a.take(range(max(0, -d), n - max(0, d)), axis)
         b = b.take(range(max(0, d), n - max(0, -d)), axis)
     return a.ravel(), b.ravel()
 
-# %% ../nbs/05_check.ipynb #bf781837
+# %% ../nbs/05_check.ipynb #06361653
 def _agree(a, b): return np.corrcoef(a, b)[0, 1] if a.std() and b.std() else 0.
 
 def shifted(
     a:Look, # of the input
     b:Look, # of the target
 )->tuple: # (down, right) in pixels of the file, None if the two are not shifted copies
-    "How far the target of a pair has moved against its input."
+    "How far the target of a pair has moved against its input"
     x, y = a.edges, b.edges
     if x.shape != y.shape or not x.std() or not y.std(): return None
     move = -phase_cross_correlation(x - x.mean(), y - y.mean(), normalization=None)[0].astype(int)
@@ -179,90 +186,94 @@ def shifted(
     if there < max(.6, here + .1, mirrored): return None
     return tuple(round(d*a.size[0]/x.shape[0]) for d in move)
 
-# %% ../nbs/05_check.ipynb #70d78b85
+# %% ../nbs/05_check.ipynb #a4cc77aa
 def _shifts(looks):
-    "Pairs whose target has moved against the input."
+    "Pairs whose target has moved against the input"
     moved = {name: s for name, both in looks.items() if (s := shifted(*both))}
     if not moved: return
-    each = _listed((f"{name} by {s[0]} down and {s[1]} right" for name, s in moved.items()), 3)
-    text = f"in {len(moved)} of {len(looks)} pairs the target seems shifted against its input, in pixels: {each}"
-    if len(moved) == len(looks) and len(set(moved.values())) == 1: text += "; right if the task is to move things"
-    yield Finding("warning", "shifted", text, tuple(moved))
+    each = _listed((f'{name} by {s[0]} down and {s[1]} right' for name, s in moved.items()), 3)
+    counts = f'in {len(moved)} of {len(looks)} pairs'
+    text = f'{counts} the target seems shifted against its input, in pixels: {each}'
+    if len(moved) == len(looks) and len(set(moved.values())) == 1:
+        text += '; right if the task is to move things'
+    yield Finding('warning', 'shifted', text, tuple(moved))
 
-# %% ../nbs/05_check.ipynb #81beec6d
+# %% ../nbs/05_check.ipynb #45a84d05
 @dataclass
 class Report:
-    "What `check_pairs` noticed."
+    "What `check_pairs` noticed"
     looks: dict # name → (Look of the input, Look of the target)
     test: dict # the same of the test pairs, empty without
     findings: list # of `Finding`, the gravest first
 
     @property
     def status(self)->int: # for scripts
-        "0 if there is nothing to correct, 3 with warnings, 2 with errors."
+        "0 if there is nothing to correct, 3 with warnings, 2 with errors"
         levels = {o.level for o in self.findings}
-        return 2 if "error" in levels else 3 if "warning" in levels else 0
+        return 2 if 'error' in levels else 3 if 'warning' in levels else 0
     def table(self)->pd.DataFrame: # a row for each finding
-        "The findings as a table."
-        return pd.DataFrame([asdict(o) for o in self.findings], columns=["level", "kind", "text", "names"])
+        "The findings as a table"
+        return pd.DataFrame([asdict(o) for o in self.findings], columns=['level', 'kind', 'text', 'names'])
     def summary(self)->str: # one line
-        "How many pairs, and how large."
+        "How many pairs, and how large"
         sizes = sorted({o.size for both in self.looks.values() for o in both if o.size})
-        counts = f"{len(self.looks)} pairs" + f", {len(self.test)} test pairs"*bool(self.test)
+        counts = f'{len(self.looks)} pairs' + f', {len(self.test)} test pairs'*bool(self.test)
         return f"{counts}, {_listed(map(_px, sizes), 4) or '?'} pixels"
-    def __str__(self): return "\n".join([self.summary(), *(f"{o.level:8} {o.text}" for o in self.findings)])
+    def __str__(self): return '\n'.join([self.summary(), *(f'{o.level:8} {o.text}' for o in self.findings)])
 
-# %% ../nbs/05_check.ipynb #d393c282
+# %% ../nbs/05_check.ipynb #77db1b0f
 def _looks(path):
-    "Looks at all pairs of a folder or zip, and findings on what is left out of it."
+    "Looks at all pairs of a folder or zip, and findings on what is left out of it"
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
+        warnings.simplefilter('always')
         files = _match(_root(path))
     looks = {name: (look(a), look(b)) for name, (a, b) in files.items()}
-    return looks, [Finding("warning", "unread", str(o.message)) for o in noted]
+    return looks, [Finding('warning', 'unread', str(o.message)) for o in noted]
 
-def _readable(looks): return {name: both for name, both in looks.items() if not both[0].why and not both[1].why}
+def _readable(looks):
+    "The pairs of which both files can be read"
+    return {name: both for name, both in looks.items() if not any(o.why for o in both)}
 
-# %% ../nbs/05_check.ipynb #d079ef87
+# %% ../nbs/05_check.ipynb #4b078690
 def check_pairs(
     path, # folder or .zip of pairs, as `load_pairs` takes it
     test=None, # the same of pairs that are held out
 )->Report: # `FileNotFoundError` or `ValueError` where files do not make pairs
-    "Look at every pair, and tell what may be wrong."
+    "Look at every pair, and tell what may be wrong"
     (looks, found), (others, more) = _looks(path), _looks(test) if test else ({}, [])
     for some, findings in ((looks, found), (others, more)):
         findings += _files(some)
         for find in (_sizes, _forms, _unchanged, _shifts): findings += find(_readable(some))
-    found += [replace(o, text=f"test: {o.text}") for o in more]
+    found += [replace(o, text=f'test: {o.text}') for o in more]
     found += _duplicates(_readable(looks))
     if others: found += _duplicates(_readable(looks), _readable(others))
-    return Report(looks, others, sorted(found, key=lambda o: ("error", "warning", "note").index(o.level)))
+    return Report(looks, others, sorted(found, key=lambda o: ('error', 'warning', 'note').index(o.level)))
 
-# %% ../nbs/05_check.ipynb #5415f327
+# %% ../nbs/05_check.ipynb #a3dcccb8
 def _tile(name, both, marked):
-    "One pair with its name below."
-    tile = Image.new("RGB", (208, 122), "white")
+    "One pair with its name below"
+    tile = Image.new('RGB', (208, 122), 'white')
     draw = ImageDraw.Draw(tile)
     for left, o in zip((4, 106), both):
         if o.thumb: tile.paste(ImageOps.pad(o.thumb, (98, 98), color=(235, 235, 235)), (left, 4))
-        else: draw.text((left+20, 45), "unreadable", "red")
-    draw.text((4, 104), name[:34], "black", ImageFont.load_default(12))
-    if marked: draw.rectangle((0, 0, 207, 121), outline="red", width=2)
+        else: draw.text((left+20, 45), 'unreadable', 'red')
+    draw.text((4, 104), name[:34], 'black', ImageFont.load_default(12))
+    if marked: draw.rectangle((0, 0, 207, 121), outline='red', width=2)
     return tile
 
-# %% ../nbs/05_check.ipynb #1960d57c
+# %% ../nbs/05_check.ipynb #21a473dd
 def contact_sheet(
     report:Report, # of `check_pairs`
     path=None, # PNG file to write; None: none
     most:int=300, # pairs on it, the first of more
 )->Image.Image: # training pairs first, then test pairs
-    "All pairs on one picture."
-    marked = {name for o in report.findings if o.level != "note" for name in o.names}
+    "All pairs on one picture"
+    marked = {name for o in report.findings if o.level != 'note' for name in o.names}
     pairs = [*report.looks.items(), *report.test.items()][:most]
     tiles = [_tile(name, both, name in marked) for name, both in pairs]
     columns = max(1, min(6, round(len(tiles)**.5)))
-    sheet = Image.new("RGB", (columns*212, -(-len(tiles)//columns)*126), "white")
+    sheet = Image.new('RGB', (columns*212, -(-len(tiles)//columns)*126), 'white')
     for i, tile in enumerate(tiles): sheet.paste(tile, (i%columns*212+2, i//columns*126+2))
     if path:
-        with whole(path) as part: sheet.save(part, "PNG")
+        with whole(path) as part: sheet.save(part, 'PNG')
     return sheet

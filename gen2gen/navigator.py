@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['packed', 'problem', 'navigator_page', 'navigator', 'run_problems', 'save_navigator']
 
-# %% ../nbs/37_navigator.ipynb #14a272e9
+# %% ../nbs/37_navigator.ipynb #6ada3737
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
-import json
 
 import numpy as np
 from IPython.display import HTML
@@ -16,134 +16,113 @@ from IPython.display import HTML
 from .arc import PALETTE
 from .arc_solve import attempts
 from .files import whole
-from .show import _data_url
+from .player import script_tag, style_tag
+from .show import data_url
 from .sweep import load_result
 
-# %% ../nbs/37_navigator.ipynb #c936f6f1
+# %% ../nbs/37_navigator.ipynb #0ce232ef
 def packed(
     grid, # (h, w) integers 0–9, or None
 ): # text, or None
-    "A grid as a text."
-    return None if grid is None else " ".join("".join(map(str, row)) for row in np.asarray(grid).tolist())
+    "A grid as a text"
+    return None if grid is None else ' '.join(''.join(map(str, row)) for row in np.asarray(grid).tolist())
 
+def _attempt(grid, truth=None, video=None):
+    "One answer as the script reads it"
+    shown = dict(grid=packed(grid), right=None if truth is None else bool(np.array_equal(grid, truth)))
+    if video is not None: shown |= dict(video=data_url(np.concatenate(list(video), 1)), frames=len(video))
+    return shown
+
+# %% ../nbs/37_navigator.ipynb #ac4590a9
 def problem(
     puzzle, # of `load_puzzles`
     test:int, # number of the test input
     tries=(), # answers handed in, best first
     truth=None, # true grid, or None
     videos=(), # (F, H, W, 3) uint8, one for each answer, or none
-    reading="", # how the answers were read
+    reading='', # how the answers were read
 )->dict:
-    "One problem of the navigator."
-    tries = [dict(grid=packed(g), right=None if truth is None else bool(np.array_equal(g, truth))) for g in tries]
-    for t, v in zip(tries, videos): t |= dict(video=_data_url(np.concatenate(list(v), 1)), frames=len(v))
-    return dict(name=puzzle.name, concept=puzzle.concept, test=test, demos=[[packed(a), packed(b)] for a, b in puzzle.demos], input=packed(puzzle.inputs[test]),
-                truth=packed(truth), reading=reading, tries=tries)
+    "One problem of the navigator"
+    answers = [_attempt(grid, truth, video) for grid, video in zip_longest(tries, videos)]
+    demos = [[packed(a), packed(b)] for a, b in puzzle.demos]
+    return dict(name=puzzle.name, concept=puzzle.concept, test=test, demos=demos,
+                input=packed(puzzle.inputs[test]), truth=packed(truth), reading=reading, tries=answers)
 
-# %% ../nbs/37_navigator.ipynb #c9d7f610
-_STYLE = """
-body{font:14px/1.4 system-ui,sans-serif;margin:0;padding:8px;background:#fff;color:#222}
-header,.row,nav{display:flex;flex-wrap:wrap;gap:8px;align-items:center}
-h3{margin:0;font-size:16px;flex:1 1 10em}h4{margin:10px 0 4px;font-size:13px;font-weight:600;color:#555}
-button{font:inherit;min-width:2.2em;padding:2px 8px;border:1px solid #888;border-radius:4px;background:#f5f5f5;cursor:pointer}
-button:focus-visible,canvas:focus-visible{outline:3px solid #0074d9}
-button[aria-pressed=true]{background:#222;color:#fff}
-.dot{min-width:0;width:18px;height:18px;padding:0;border-radius:50%}
-figure{margin:0;text-align:center}figcaption{font-size:12px;color:#555}
-canvas{max-width:100%;cursor:zoom-in;image-rendering:pixelated;border:1px solid #999}
-.pair{display:flex;gap:4px;align-items:center;padding:4px;border:1px solid #ddd;border-radius:4px}
-.mark{font-weight:700}.mark.right{color:#17702e}.mark.wrong{color:#b3261e}
-button[aria-pressed=true] .mark.mark.mark{color:#fff}
-#big{position:fixed;inset:0;background:#000c;display:none;align-items:center;justify-content:center;cursor:zoom-out}
-#big.open{display:flex}#big canvas{max-width:92vw;max-height:88vh;border:0}#big button{position:absolute;top:8px;right:8px}
-"""
+# %% ../nbs/37_navigator.ipynb #dc5ca59e
 _BODY = """
-<header><h3 id="title" aria-live="polite"></h3><button id="prev" aria-label="previous problem">←</button><span id="at"></span><button id="next" aria-label="next problem">→</button></header>
-<nav id="dots" aria-label="concepts"></nav>
-<h4>Demonstrations</h4><div class="row" id="demos"></div>
-<h4 id="how">Test</h4><div class="row" id="tries" aria-label="attempts"></div><div class="row" id="test"></div>
-<div id="big" role="dialog" aria-modal="true" aria-label="enlarged grid"><button id="close" aria-label="close">×</button></div>
+<header class="g2g-controls">
+<h3 id="title" aria-live="polite"></h3>
+<button id="prev" aria-label="previous problem">←</button>
+<span id="at"></span>
+<button id="next" aria-label="next problem">→</button>
+</header>
+<nav id="dots" class="g2g-controls g2g-dots" aria-label="concepts"></nav>
+<h4>Demonstrations</h4>
+<div id="demos" class="g2g-controls"></div>
+<h4 id="how">Test</h4>
+<div id="tries" class="g2g-controls" aria-label="attempts"></div>
+<div id="test" class="g2g-controls"></div>
+<dialog id="big" aria-label="enlarged grid"><button id="close" aria-label="close">×</button></dialog>
 """
 
-# %% ../nbs/37_navigator.ipynb #ce2e5449
-_SCRIPT = """
-const $=id=>document.getElementById(id),el=(t,p={},...k)=>{const e=Object.assign(document.createElement(t),p);e.append(...k);return e};
-let at=0,tr=0,timer=0,before=null;
-const cells=s=>s.split(' ').map(r=>[...r].map(Number));
-function draw(s,size){const g=cells(s),h=g.length,w=g[0].length,c=Math.max(2,Math.floor(size/Math.max(h,w))),v=el('canvas',{width:w*c+1,height:h*c+1}),x=v.getContext('2d');
- x.fillStyle='#555';x.fillRect(0,0,v.width,v.height);g.forEach((r,i)=>r.forEach((k,j)=>{x.fillStyle=PALETTE[k];x.fillRect(j*c+1,i*c+1,c-1,c-1)}));return v}
-function grid(s,size,name,label=name){const v=draw(s,size),g=cells(s);v.tabIndex=0;v.setAttribute('role','button');v.setAttribute('aria-label',name+', '+g.length+' by '+g[0].length+' cells, enlarge');
- v.onclick=()=>enlarge(s,v);v.onkeydown=e=>{if(e.key==='Enter'||e.key===' '){e.preventDefault();enlarge(s,v)}};return el('figure',{},v,el('figcaption',{},label))}
-function enlarge(s,from){before=from;$('big').querySelectorAll('canvas').forEach(e=>e.remove());$('big').append(draw(s,Math.min(innerWidth,innerHeight)*.85));$('big').classList.add('open');$('close').focus()}
-function shut(){$('big').classList.remove('open');if(before)before.focus()}
-function video(t){const im=el('img',{src:t.video}),v=el('canvas'),x=v.getContext('2d');let f=0;v.className='video';clearInterval(timer);
- const show=()=>{x.imageSmoothingEnabled=false;x.drawImage(im,f*im.naturalWidth/t.frames,0,im.naturalWidth/t.frames,im.naturalHeight,0,0,v.width,v.height);v.dataset.frame=f};
- im.onload=()=>{const k=Math.max(1,Math.floor(150*t.frames/im.naturalWidth));v.width=k*im.naturalWidth/t.frames;v.height=k*im.naturalHeight;show();play()};
- const play=()=>{clearInterval(timer);f=0;show();timer=setInterval(()=>{if(f<t.frames-1){f++;show()}else clearInterval(timer)},500)};
- v.tabIndex=0;v.setAttribute('role','button');v.setAttribute('aria-label','generated video, play again');v.style.cursor='pointer';v.onclick=play;v.onkeydown=e=>{if(e.key==='Enter')play()};
- return el('figure',{},v,el('figcaption',{},'video (click: again)'))}
-const mark=r=>el('span',{className:'mark '+(r===null?'':r?'right':'wrong'),textContent:r===null?'–':r?'✓ right':'✗ wrong'});
-function show(){const p=PROBLEMS[at],t=p.tries[tr];$('title').replaceChildren((p.concept?p.concept+' · ':'')+p.name+', test '+(p.test+1)+' ',mark(p.tries.length?(p.truth?p.tries.some(t=>t.right):null):null));
- $('at').textContent=(at+1)+' / '+PROBLEMS.length;$('demos').replaceChildren(...p.demos.map((d,i)=>el('div',{className:'pair'},grid(d[0],110,'input of demonstration '+(i+1),'input'),'→',grid(d[1],110,'output of demonstration '+(i+1),'output'))));
- $('how').textContent='Test'+(p.reading?' (answers read by: '+p.reading+')':'');
- $('tries').replaceChildren(...p.tries.map((t,i)=>{const b=el('button',{onclick:()=>{tr=i;show()}},'attempt '+(i+1)+' ',mark(t.right));b.setAttribute('aria-pressed',i===tr);return b}));clearInterval(timer);
- $('test').replaceChildren(grid(p.input,150,'test input'),...(t?[grid(t.grid,150,'prediction')]:[el('span',{},'not run')]),...(p.truth?[grid(p.truth,150,'truth')]:[]),...(t&&t.video?[video(t)]:[]));
- document.querySelectorAll('.dot').forEach(d=>d.setAttribute('aria-pressed',d.title===p.concept))}
-function go(d){at=(at+d+PROBLEMS.length)%PROBLEMS.length;tr=0;show()}
-const concepts=[...new Set(PROBLEMS.map(p=>p.concept))].filter(Boolean);
-$('dots').replaceChildren(...concepts.map(c=>{const b=el('button',{className:'dot',title:c,onclick:()=>{at=PROBLEMS.findIndex(p=>p.concept===c);tr=0;show()}});b.setAttribute('aria-label',c);return b}));
-$('prev').onclick=()=>go(-1);$('next').onclick=()=>go(1);$('big').onclick=shut;
-document.onkeydown=e=>{if($('big').classList.contains('open')){if(e.key==='Escape')shut();if(e.key==='Tab')e.preventDefault();return}
- if(e.key==='ArrowLeft')go(-1);else if(e.key==='ArrowRight')go(1);else if(/^[1-9]$/.test(e.key)&&PROBLEMS[at].tries[e.key-1]){tr=e.key-1;show()}};
-show();
-"""
-
-# %% ../nbs/37_navigator.ipynb #10d7b607
 def navigator_page(
     problems, # list of `problem`
-    title="ARC navigator", # of the page
+    title='ARC navigator', # of the page
 )->str: # a whole HTML page
-    "Problems to walk through, as a page of its own."
-    if not problems: raise ValueError("there is no problem to show")
-    data = json.dumps(list(problems)).replace("<", "\\u003c") # no text can close the script
-    colours = json.dumps(["#%02x%02x%02x" % tuple(c) for c in PALETTE.tolist()])
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head><body>{_BODY}'
-            f'<script>const PALETTE={colours},PROBLEMS={data};{_SCRIPT}</script></body></html>')
+    "Problems to walk through, as a page of its own"
+    if not problems: raise ValueError('there is no problem to show')
+    colours = ['#%02x%02x%02x' % tuple(colour) for colour in PALETTE.tolist()]
+    script = script_tag('player', 'navigator', PALETTE=colours, PROBLEMS=list(problems))
+    return f'''<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{escape(title)}</title>{style_tag('player', 'navigator')}</head>
+<body class="g2g-player">{_BODY}{script}</body>
+</html>'''
 
+# %% ../nbs/37_navigator.ipynb #69685630
 def navigator(
     problems, # list of `problem`
-    height:int=620, # of the frame, pixels
-    title="ARC navigator", # of the frame
+    height:int=620, # of the frame, pixels; it grows where the page needs more
+    title='ARC navigator', # of the frame
 )->HTML:
-    "Problems to walk through, in a notebook or on a page."
-    return HTML(f'<div><iframe class="g2g-navigator" title="{escape(title)}" srcdoc="{escape(navigator_page(problems, title))}" style="width:100%;height:{height}px;border:1px solid #bbb" loading="lazy"></iframe></div>')
+    "Problems to walk through, in a notebook or on a page"
+    page = escape(navigator_page(problems, title))
+    style = f'width:100%;height:{height}px;border:1px solid #bbb'
+    attributes = f'class="g2g-navigator" title="{escape(title)}" style="{style}" loading="lazy"'
+    return HTML(f'<div><iframe {attributes} srcdoc="{page}"></iframe></div>')
 
-# %% ../nbs/37_navigator.ipynb #5fac7c8f
+# %% ../nbs/37_navigator.ipynb #48dcca5f
+def _first_samples(tries, grids):
+    "For each attempt the number of the first sample that gave it"
+    return [next(i for i, grid in enumerate(grids) if np.array_equal(grid, t)) for t in tries]
+
 def run_problems(
     out, # folder of `solve_all`
     puzzles:dict, # name → `Puzzle`
     answers:dict, # name → true grids; {} to show no truth
     k:int=3, # attempts
-    reading="rule", # "rule" or "free"
+    reading='rule', # "rule" or "free"
     names=None, # tasks to show, in this order; None: all that are done
     videos=True, # with their videos
 )->list:
-    "Problems of a run, ready for the navigator."
-    done = {f.stem: f for f in sorted((Path(out)/"results").glob("*.safetensors"))}
-    found = []
-    for name in (done if names is None else [n for n in names if n in done]):
-        told = load_result(done[name])
-        for i, grids in enumerate(told[reading]):
+    "Problems of a run, ready for the navigator"
+    done = {file.stem: file for file in sorted((Path(out)/'results').glob('*.safetensors'))}
+    problems = []
+    for name in (done if names is None else [name for name in names if name in done]):
+        result = load_result(done[name])
+        for i, grids in enumerate(result[reading]):
             tries = attempts(grids, k)
-            which = [next(j for j, g in enumerate(grids) if np.array_equal(g, t)) for t in tries]
-            found.append(problem(puzzles[name], i, tries, answers[name][i] if name in answers else None, told[f"video{i}"][which] if videos else (), reading))
-    return found
+            shown = result[f'video{i}'][_first_samples(tries, grids)] if videos else ()
+            truth = answers[name][i] if name in answers else None
+            problems.append(problem(puzzles[name], i, tries, truth, shown, reading))
+    return problems
 
+# %% ../nbs/37_navigator.ipynb #45a92407
 def save_navigator(
     problems, # list of `problem`
     path, # an .html file
-    title="ARC navigator", # of the page
+    title='ARC navigator', # of the page
 )->Path:
-    "Write the navigator as a page."
-    with whole(path) as part: part.write_text(navigator_page(problems, title), encoding="utf-8")
+    "Write the navigator as a page"
+    with whole(path) as part: part.write_text(navigator_page(problems, title), encoding='utf-8')
     return Path(path)

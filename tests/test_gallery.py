@@ -5,7 +5,7 @@ from urllib.parse import urlparse
 import nbformat, pytest
 from conftest import ROOT
 from nbrun import run
-from test_viewer import Gallery, clip
+from test_player import Gallery, clip
 
 from gen2gen.player import Exhibit, save_exhibits
 

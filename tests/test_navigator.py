@@ -42,7 +42,7 @@ def test_keys_and_arrows(page):
     assert 'Count2' in title(page)
 
 def test_dots_choose_a_concept(page):
-    dots = page.locator('.dot')
+    dots = page.locator('.g2g-dots button')
     assert dots.evaluate_all('d => d.map(e => e.title)') == ['Copy', 'Count']
     dots.nth(1).click()
     assert 'Count1' in title(page) and dots.nth(1).get_attribute('aria-pressed') == 'true'

@@ -55,6 +55,7 @@ def test_wheel_holds_the_weights_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert [n for n in names if n.startswith('gen2gen/weights/') and n.endswith('.safetensors')]
     assert [n for n in names if n.startswith('gen2gen/weights/') and n.endswith('config.json')]
+    assert {'gen2gen/assets/player.js', 'gen2gen/assets/player.css'} <= set(names)
     assert {n.split('/')[0] for n in names} - {'gen2gen'} == {n.split('/')[0] for n in names if '.dist-info/' in n}
     assert any(n.endswith('/LICENSE') for n in names)
     assert not [n for n in names if n.endswith('docs.py') or n.startswith(('tools/', 'tests/'))]

@@ -100,9 +100,9 @@ def test_figures_and_references(visit, site):
             assert f'id="{anchor}"' in target.read_text(), f'{name}: {href} leads nowhere'
         page.close()
 
-def test_viewer_under_the_styles_of_the_site(visit):
+def test_player_under_the_styles_of_the_site(visit):
     "One frame of the sheet fills its frame: the site's own rules for pictures do not squeeze it"
-    page = visit('nbs/viewer.html')
+    page = visit('nbs/player.html')
     sizes = page.locator('.g2g-item:visible .g2g-variant:visible').first.evaluate('''e => [e.dataset.frames, ...['.g2g-sheet', '.g2g-frame:has(.g2g-sheet)', '.g2g-truth img', '.g2g-truth .g2g-frame']
         .flatMap(s => { const r = e.querySelector(s).getBoundingClientRect(); return [r.width, r.height] })].map(Number)''')
     assert sizes[1:3] == pytest.approx([sizes[0]*sizes[3], sizes[4]], rel=.01) and sizes[5:7] == pytest.approx(sizes[7:9], rel=.01)
