@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AMOUNTS', 'KINDS', 'VOCABULARY', 'LONGEST', 'SEEN', 'say', 'say_over', 'say_colour', 'time_courses', 'Kind', 'kind',
-           'effect', 'hold', 'per_frame', 'blend', 'sample_at', 'affine', 'caption', 'draw_clips', 'is_seen']
+           'effect', 'hold', 'per_frame', 'fade_to', 'sample_at', 'affine', 'caption', 'draw_clips', 'is_seen']
 
 # %% ../nbs/30a_clips.ipynb #51153ac3
 import math
@@ -139,7 +139,7 @@ def per_frame(
     "(n, F) as (n, F, 1, 1, 1)"
     return t[:, :, None, None, None]
 
-def blend(
+def fade_to(
     v: torch.Tensor, # clips (n, F, 3, size, size), or stills (n, 1, 3, size, size)
     to: torch.Tensor, # what v ends as
     w: torch.Tensor, # progress (n, F)
@@ -250,7 +250,7 @@ def _turn(v, w, g):
 @effect('geometry', 2.5, False)
 def _mirror(v, w, g):
     "Dissolve or cut to the mirror image"
-    return blend(v, v.flip(-1), w)
+    return fade_to(v, v.flip(-1), w)
 
 @effect('geometry', 1.5, False)
 def _mirror_wipe(v, w, g):
@@ -268,7 +268,7 @@ def _kaleidoscope(v, w, g):
     say(g, 'kaleidoscope', right)
     side = torch.where(right, 1., -1.)[:, None, None, None]
     replaced = (side*x > 0)[:, :, None].expand_as(v)
-    return blend(v, torch.where(replaced, v.flip(-1), v), w)
+    return fade_to(v, torch.where(replaced, v.flip(-1), v), w)
 
 # %% ../nbs/30a_clips.ipynb #2e6e52df
 @effect('geometry', 1., says=('scroll down', 'scroll right'))
@@ -291,14 +291,14 @@ def _copies(v, w, g):
     say(g, 'copies', k)
     x, y = coords(v.shape[-1], v)
     def repeated(at): return (torch.remainder((at+1)*k, 2.)-1).expand(*w.shape, *at.shape)
-    return blend(v, sample_at(v, repeated(x), repeated(y)), w)
+    return fade_to(v, sample_at(v, repeated(x), repeated(y)), w)
 
 @effect('geometry', .7, False, says=('swap halves',))
 def _swap_halves(v, w, g):
     "The two halves change places"
     half, sideways = v.shape[-1]//2, _per_clip(chance(g, len(v), .5))
     say(g, 'swap halves', sideways)
-    return blend(v, torch.where(sideways, torch.roll(v, half, -1), torch.roll(v, half, -2)), w)
+    return fade_to(v, torch.where(sideways, torch.roll(v, half, -1), torch.roll(v, half, -2)), w)
 
 # %% ../nbs/30a_clips.ipynb #fdc3c452
 @effect('geometry', 1., False, says=('inset',))
@@ -410,7 +410,7 @@ def _jump(v, w, g):
     say(g, 'jump down', down)
     cos, sin = scale*angle.cos(), scale*angle.sin()
     a, b, c, d, tx, ty = (t[:, None].expand(w.shape) for t in (flip*cos, -flip*sin, sin, cos, right, down))
-    return blend(v, affine(v, a, b, c, d, tx, ty, mode=mode), w)
+    return fade_to(v, affine(v, a, b, c, d, tx, ty, mode=mode), w)
 
 # %% ../nbs/30a_clips.ipynb #982d9553
 @effect('light', 1., says=('light',))
@@ -450,7 +450,7 @@ def _luma(v):
 @effect('light', 2.)
 def _grey(v, w, g):
     "Fade to grey; backwards, colour returns"
-    return blend(v, _luma(v), w)
+    return fade_to(v, _luma(v), w)
 
 @effect('light', 1.5, False, says=(*_rgb('dark'), *_rgb('bright')))
 def _sepia_duotone(v, w, g):
@@ -459,7 +459,7 @@ def _sepia_duotone(v, w, g):
     say_colour(g, 'dark', dark)
     say_colour(g, 'bright', bright)
     dark, bright = _ink(dark), _ink(bright)
-    return blend(v, dark+(bright-dark)*_luma(v), w)
+    return fade_to(v, dark+(bright-dark)*_luma(v), w)
 
 @effect('light', 2.)
 def _negative(v, w, g):
@@ -479,14 +479,14 @@ def _solarize(v, w, g):
     "Bright parts are inverted"
     level = uniform(g, len(v), 1, 1, 1, 1, lo=.3, hi=.7)
     say(g, 'solarize', level)
-    return blend(v, torch.where(v > level, 1-v, v), w)
+    return fade_to(v, torch.where(v > level, 1-v, v), w)
 
 @effect('light', 1., False, says=('posterize',))
 def _posterize(v, w, g):
     "Few levels"
     steps = _per_clip(integers(g, 1, 4, len(v)).float())
     say(g, 'posterize', steps)
-    return blend(v, (v*steps).round()/steps, w)
+    return fade_to(v, (v*steps).round()/steps, w)
 
 @effect('light', 1., False, says=(*_rgb('dark'), *_rgb('bright')))
 def _threshold(v, w, g):
@@ -496,14 +496,14 @@ def _threshold(v, w, g):
     bright, dark = _inks(len(v), 2, g)
     say_colour(g, 'dark', dark)
     say_colour(g, 'bright', bright)
-    return blend(v, torch.where(y > level, _ink(bright), _ink(dark)), w)
+    return fade_to(v, torch.where(y > level, _ink(bright), _ink(dark)), w)
 
 @effect('light', .7, False, says=_rgb('paint'))
 def _fade_out(v, w, g):
     "Fade towards black or a colour"
     c = _ink(_inks(len(v), 1, g)[0])*_per_clip(chance(g, len(v), .6))
     say_colour(g, 'paint', c)
-    return blend(v, c, w*uniform(g, len(v), 1, lo=.5, hi=.9))
+    return fade_to(v, c, w*uniform(g, len(v), 1, lo=.5, hi=.9))
 
 @effect('light', 1., False)
 def _spotlight(v, w, g):
@@ -524,7 +524,7 @@ def _remix(v, w, g):
     taken = uniform(g, n, 3, 3, lo=-.7, hi=.7)*uniform(g, n, 1, 1)
     mix = itself+taken*(1-itself)
     mix = torch.where(chance(g, n, .5).view(-1, 1, 1), mix/mix.sum(2, True).clamp_min(.5), mix)
-    return blend(v, torch.einsum('nij,nfjhw->nfihw', mix, v).clamp(0, 1), w)
+    return fade_to(v, torch.einsum('nij,nfjhw->nfihw', mix, v).clamp(0, 1), w)
 
 @effect('light', 2., False, says=_rgb('tone'))
 def _tone(v, w, g):
@@ -534,7 +534,7 @@ def _tone(v, w, g):
     waves = torch.where(chance(g, n, .5).view(n, 1, 1), waves, waves[:, :, :1])
     say_colour(g, 'tone', waves[:, 0])
     y = v+sum(_ink(waves[:, k])*torch.sin((k+1)*math.pi*v) for k in range(3))
-    return blend(v, y.clamp(0, 1), w)
+    return fade_to(v, y.clamp(0, 1), w)
 
 # %% ../nbs/30a_clips.ipynb #59b8bc52
 def _blur_kernels(sigma, reach):
@@ -564,7 +564,7 @@ def _mosaic(v, w, g):
     side = 2**halvings
     say(g, 'mosaic', torch.full((len(v),), halvings, device=g.device))
     blocks = F.avg_pool2d(v.flatten(0, 1), side)
-    return blend(v, blocks.repeat_interleave(side, 2).repeat_interleave(side, 3).view_as(v), w)
+    return fade_to(v, blocks.repeat_interleave(side, 2).repeat_interleave(side, 3).view_as(v), w)
 
 @effect('focus', 1., says=('grain',))
 def _grain(v, w, g):
@@ -579,7 +579,7 @@ def _emboss(v, w, g):
     "A grey relief"
     y = _luma(v)
     slope = torch.roll(y, (1, 1), (3, 4))-y
-    return blend(v, (.5+slope*2).clamp(0, 1), w)
+    return fade_to(v, (.5+slope*2).clamp(0, 1), w)
 
 # %% ../nbs/30a_clips.ipynb #c57d0849
 @effect('focus', 1.5, False, says=('convolve relief',))
@@ -594,14 +594,14 @@ def _convolve(v, w, g):
     kernel[:, 1, 1] += (~relief).float().flatten() # sums to 1, in a relief to 0
     x = F.pad(v.reshape(1, n*frames*3, size, size), (1, 1, 1, 1), mode='replicate')
     y = F.conv2d(x, kernel.repeat_interleave(frames*3, 0)[:, None], groups=n*frames*3).view_as(v)
-    return blend(v, (y+.5*_plane(relief)).clamp(0, 1), w)
+    return fade_to(v, (y+.5*_plane(relief)).clamp(0, 1), w)
 
 # %% ../nbs/30a_clips.ipynb #40ada1ca
 @kind('cuts', 1.)
 def _dissolve(n, size, w, g):
     "One shot dissolves, or cuts, into another"
     before, after = stills(2*n, size, g)[:, None].chunk(2)
-    return blend(before, after, w)
+    return fade_to(before, after, w)
 
 @kind('cuts', 1.)
 def _wipe(n, size, w, g):
@@ -706,7 +706,7 @@ def _vanish(n, size, w, g):
 def _repaint(n, size, w, g):
     "A sprite changes its texture"
     x, m, skin = _one_sprite(n, size, g)
-    return x*(1-m)+m*blend(skin, texture(n, size, g)[:, None], w)
+    return x*(1-m)+m*fade_to(skin, texture(n, size, g)[:, None], w)
 
 # %% ../nbs/30a_clips.ipynb #3f66d85b
 @kind('things', 1.)
@@ -750,7 +750,7 @@ def _subject(n, size, w, g):
     return _either_side(n, size, w, g, False)
 
 # %% ../nbs/30a_clips.ipynb #ac424834
-def _blend_where(x, to, m, w):
+def _fade_where(x, to, m, w):
     "Stills that change to others, by progress, where the mask m is"
     return x[:, None]+((to-x)*m)[:, None]*per_frame(w)
 
@@ -764,7 +764,7 @@ def _cutout(n, size, w, g):
     x, m = stills(n, size, g, layers=True)
     flat = chance(g, n, .6).view(n, 1, 1, 1)
     ground = torch.where(flat, _one_colour(n, g), stills(n, size, g, sprites=1))
-    return _blend_where(x, ground, 1-m, w)
+    return _fade_where(x, ground, 1-m, w)
 
 @kind('layers', 1.5, False, says=_rgb('paint'))
 def _silhouette(n, size, w, g):
@@ -772,7 +772,7 @@ def _silhouette(n, size, w, g):
     x, m = stills(n, size, g, layers=True)
     c = _one_colour(n, g)
     say_colour(g, 'paint', c)
-    return _blend_where(x, c, m, w)
+    return _fade_where(x, c, m, w)
 
 @kind('layers', 1.5, says=_rgb('paint'))
 def _outline(n, size, w, g):
@@ -781,7 +781,7 @@ def _outline(n, size, w, g):
     c, reach = _one_colour(n, g), max(1, size//32)
     line = F.max_pool2d(m, 2*reach+1, 1, reach)+F.max_pool2d(-m, 2*reach+1, 1, reach)
     say_colour(g, 'paint', c)
-    return _blend_where(x, c, line.clamp(0, 1), w)
+    return _fade_where(x, c, line.clamp(0, 1), w)
 
 @kind('layers', 1.)
 def _parallax(n, size, w, g):
@@ -811,7 +811,7 @@ def _walker(n, size, w, g):
 # %% ../nbs/30a_clips.ipynb #babacd9a
 def _board_clip(before, after, palette, w):
     "From one board to another"
-    return blend(paint(before, palette)[:, None], paint(after, palette)[:, None], w)
+    return fade_to(paint(before, palette)[:, None], paint(after, palette)[:, None], w)
 
 @kind('boards', 1.)
 def _fall(n, size, w, g):
