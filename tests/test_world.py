@@ -1,5 +1,5 @@
-"What pretraining must never see: test photographs, photographs of tasks, and those set aside for choosing settings."
-import io
+"What pretraining must never see, such as test photographs, and how the modules of its world keep apart."
+import ast, io
 import numpy as np
 import pytest
 import torch
@@ -43,3 +43,24 @@ def test_development_photographs_are_set_aside():
     pretraining, development = load_bank(photographs), load_bank(photographs, development=True)
     assert sum(pretraining.sources.values()) == len(names)-len(aside)
     assert sum(development.sources.values()) == len(aside)
+
+def public(path):
+    "The names that a module exports"
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '__all__': return set(ast.literal_eval(node.value))
+    return set()
+
+def imported(name):
+    "The modules of the package that a module imports at its head"
+    body = ast.parse((ROOT/'gen2gen'/f'{name}.py').read_text(encoding='utf-8')).body
+    return {node.module for node in body if isinstance(node, ast.ImportFrom) and node.level}
+
+def test_modules_of_the_world_keep_apart():
+    "Pictures do not know of clips, pretraining does not know of pairs, and kinds of clip are no names of a module"
+    assert 'clips' not in imported('scenes') and not {'pretrain', 'tasks'} & imported('clips')
+    assert not {'finetune', 'adapter', 'tasks'} & imported('pretrain')
+    files = [path for path in (ROOT/'gen2gen').glob('*.py') if path.stem not in ('__init__', '_modidx')]
+    modules = {path.stem: public(path) for path in files}
+    assert len(modules['scenes'] | modules['clips']) <= 40
+    for name in ('clips', 'grid_clips'):
+        for other in modules.keys()-{name, 'docs'}: assert not modules[name] & modules[other], f'{name} and {other}'
