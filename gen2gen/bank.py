@@ -42,7 +42,9 @@ def members(
         _check_members(archive, path)
         for name in sorted(n for n in archive.namelist() if not n.endswith('/')):
             yield name, functools.partial(archive.read, name)
-    else: raise FileNotFoundError(f'{path}: no such folder or zip; give one that holds photographs, videos, or zips of them')
+    else:
+        raise FileNotFoundError(f'{path}: no such folder or zip; '
+                                'give one that holds photographs, videos, or zips of them')
 
 # %% ../nbs/29_bank.ipynb #181d6128
 SIDE = 88 # of the squares, pixels
@@ -55,7 +57,8 @@ def squares(
     h, w = frames.shape[1:3]
     scale = side/min(h, w)
     size = max(side, round(w*scale)), max(side, round(h*scale))
-    if (w, h) != size: frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])
+    if (w, h) != size:
+        frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])
     spare = max(size)-side
     count = 1 if spare < .15*side else min(3, 1+math.ceil(spare/side))
     starts = [spare//2] if count == 1 else [round(spare*k/(count-1)) for k in range(count)]
@@ -72,8 +75,12 @@ class Bank:
     sources: dict = field(default_factory=dict) # first part of a name → number of files, for the model card
     licences: dict = field(default_factory=dict) # licence, as manifest.csv has it → number of files
 
-    def to(self, device): return Bank(*(t.to(device) for t in (self.photos, self.clips, self.lengths, self.odds)), self.sources, self.licences)
-    def __repr__(self): return f'Bank({len(self.photos):,} squares of photographs, {len(self.clips):,} of videos, {self.photos.shape[-1]} px)'
+    def to(self, device):
+        tensors = self.photos, self.clips, self.lengths, self.odds
+        return Bank(*(t.to(device) for t in tensors), self.sources, self.licences)
+    def __repr__(self):
+        photos, videos, side = len(self.photos), len(self.clips), self.photos.shape[-1]
+        return f'Bank({photos:,} squares of photographs, {videos:,} of videos, {side} px)'
 
 def liveliness(
     clips: torch.Tensor, # uint8 (k, T, 3, side, side)
@@ -109,21 +116,24 @@ def load_bank(
     path = path or os.environ.get('GEN2GEN_WORLD')
     if path is None: return packaged_bank(side).to(device)
     files = [(name, data) for name, data in members(path)]
-    about = [row for name, data in files if name == 'manifest.csv' for row in csv.DictReader(io.StringIO(data().decode()))]
+    manifests = [data().decode() for name, data in files if name == 'manifest.csv']
+    about = [row for text in manifests for row in csv.DictReader(io.StringIO(text))]
     chosen = [(name, data) for name, data in files if _wanted(name, development)]
     def read(file):
         try: return _read(*file, side)
         except (OSError, ValueError) as e:  # Pillow's UnidentifiedImageError is an OSError
             raise ValueError(f'{file[0]} in {path} cannot be read ({e}): remove it or replace it') from e
     with ThreadPoolExecutor(os.cpu_count()) as pool: read_all = list(pool.map(read, chosen))
-    if not read_all: raise ValueError(f'{path} holds no pictures and no videos; give a folder or zip of {" ".join([*SUFFIXES, *VIDEOS])}')
+    if not read_all:
+        endings = ' '.join([*SUFFIXES, *VIDEOS])
+        raise ValueError(f'{path} holds no pictures and no videos; give a folder or zip of {endings}')
     names = {name for name, _ in chosen}
     return _bank([s for squares in read_all for s in squares], side,
                  dict(Counter(name.split('/')[0] for name in sorted(names))),
                  dict(Counter(row['licence'] for row in about if row['file'] in names))).to(device)
 
 def _bank(squares, side, sources=None, licences=None):
-    "Squares as a bank; those of one frame are photographs"
+    "Squares as a bank, those of one frame as photographs"
     stills = [s[0] for s in squares if len(s) == 1]
     moving = [s for s in squares if len(s) > 1]
     longest = max(map(len, moving), default=1)
@@ -135,8 +145,9 @@ def _bank(squares, side, sources=None, licences=None):
     return Bank(as_tensor(stills), clips, lengths, liveliness(clips, lengths), sources or {}, licences or {})
 
 # %% ../nbs/29_bank.ipynb #5176353f
-PRETRAINING_PHOTOS = ('retina', 'immunohistochemistry', 'hubble_deep_field', 'camera', 'coins', 'brick', 'grass', 'gravel', 'moon',
-                      'page', 'text', 'clock')
+PRETRAINING_PHOTOS = (
+    'retina', 'immunohistochemistry', 'hubble_deep_field', 'camera', 'coins', 'brick', 'grass', 'gravel', 'moon', 'page',
+    'text', 'clock')
 
 @functools.lru_cache(None)
 def packaged_bank(

@@ -17,7 +17,8 @@ from .codec import random_autoencoder
 from .devices import native_dtype
 from .files import atomic_save, pack_optimizer, unpack_optimizer
 from .muon import ConvMuon
-from .scenes import Dice, chance, colours, integers, limb, normals, photo_crops, shape_mask, stills, uniform
+from .scenes import (
+    Dice, chance, colours, integers, limb, normals, photo_crops, shape_mask, stills, uniform)
 
 # %% ../nbs/31a_codec_training.ipynb #e5f82b42
 def false_colours(
@@ -26,7 +27,6 @@ def false_colours(
 ) -> torch.Tensor: # the same shape
     "Exchanged, inverted, mixed or saturated colours"
     n = len(x)
-    column = lambda t: t.view(n, 1, 1, 1)
     order = uniform(g, n, 3).argsort(1)
     exchanged = x.gather(1, order[:, :, None, None].expand(x.shape))
     mix = normals(g, n, 3, 3)
@@ -34,8 +34,9 @@ def false_colours(
     mixed = torch.einsum('nij,njhw->nihw', mix, x-.5)+.5
     grey = x.mean(1, True)
     saturated = grey+(x-grey)*uniform(g, n, 1, 1, 1, lo=0., hi=4.)
-    which = column(integers(g, 0, 4, n))
-    return torch.where(which == 0, exchanged, torch.where(which == 1, 1-x, torch.where(which == 2, mixed, saturated))).clamp(0, 1)
+    which = integers(g, 0, 4, n).view(n, 1, 1, 1)
+    blended = torch.where(which == 2, mixed, saturated)
+    return torch.where(which == 0, exchanged, torch.where(which == 1, 1-x, blended)).clamp(0, 1)
 
 # %% ../nbs/31a_codec_training.ipynb #56f98658
 def mask_pictures(
@@ -81,7 +82,8 @@ def line_drawings(
 
 # %% ../nbs/31a_codec_training.ipynb #7ed8ee71
 def stick_figures(
-    n, size, g,
+    n, size, # figures, and the side of their pictures in pixels
+    g, # a `Dice`
     joints=14, # of a figure
 ):
     "n stick figures (n, 3, size, size)"
@@ -89,10 +91,10 @@ def stick_figures(
     at = (uniform(g, n, 1, 2, lo=-.3, hi=.3)+torch.cumsum(normals(g, n, joints, 2)*.14, 1)).clamp(-.95, .95)
     ink = colours(n, joints, g)
     thickness, dot = uniform(g, n, lo=.025, hi=.05), uniform(g, n, lo=.05, hi=.1)
-    for k in range(joints-1):
-        x = x+((.45*ink[:, k]).clamp(0, 1)[..., None, None]-x)*limb(at[:, k], at[:, k+1]+1e-4, size, thickness)[:, None]
-    for k in range(joints):
-        x = x+((1.4*ink[:, k]).clamp(0, 1)[..., None, None]-x)*limb(at[:, k], at[:, k]+1e-4, size, dot)[:, None]
+    def drawn(x, p, q, width, colour):
+        return x+(colour.clamp(0, 1)[..., None, None]-x)*limb(p, q+1e-4, size, width)[:, None]
+    for k in range(joints-1): x = drawn(x, at[:, k], at[:, k+1], thickness, .45*ink[:, k])
+    for k in range(joints): x = drawn(x, at[:, k], at[:, k], dot, 1.4*ink[:, k])
     return x
 
 # %% ../nbs/31a_codec_training.ipynb #5fe4bbd2
@@ -107,9 +109,10 @@ def codec_batch(
     x = torch.cat([false_colours(x[:2*half//5], g), x[2*half//5:]])
     lines = 2*rest//5
     sketched = torch.cat([photo_crops(lines//2, size, g), stills(lines-lines//2, size, g, photos=0.)])
-    few = (rest-lines)//3
-    return torch.cat([x, stills(sixth, size, g), line_drawings(sketched, g), mask_pictures(few, size, g), stick_figures(few, size, g),
-                      depth_pictures(rest-lines-2*few, size, g)])*2-1
+    third = (rest-lines)//3
+    pictures = [x, stills(sixth, size, g), line_drawings(sketched, g), mask_pictures(third, size, g),
+                stick_figures(third, size, g), depth_pictures(rest-lines-2*third, size, g)]
+    return torch.cat(pictures)*2-1
 
 # %% ../nbs/31a_codec_training.ipynb #bba0f5cd
 NOISE = .1 # on the latents while training, in their standard deviations
@@ -179,7 +182,7 @@ def train_codec(
     minutes: float=None, # stop after this time, the state saved; None: at the end of the run
     save_every: int=100, # updates between saved states
 ): # the network, or None if the minutes were over before the run was
-    "Train an autoencoder; run it again to go on after a kill"
+    "Train an autoencoder, or go on with a run that was killed"
     file, log, began = Path(out)/'state.safetensors', Path(out)/'log.jsonl', time.monotonic()
     network = (network or random_autoencoder(seed)).to(device).requires_grad_(True)
     optimizers = codec_optimizers(network, lr, adam_lr)
@@ -197,11 +200,14 @@ def train_codec(
         if done % save_every == 0: save_codec_state(file, network, optimizers, done, spent)
         if done % 50 == 0:
             log.parent.mkdir(parents=True, exist_ok=True)
-            with open(log, 'a', encoding='utf-8') as f: print(json.dumps(dict(step=done, loss=round(loss, 5), seconds=round(spent))), file=f)
+            line = json.dumps(dict(step=done, loss=round(loss, 5), seconds=round(spent)))
+            with open(log, 'a', encoding='utf-8') as f: print(line, file=f)
     save_codec_state(file, network, optimizers, done, spent)
     return network.requires_grad_(False) if progress >= 1 else None
 
-def _numbered(optimizer): return [str(i) for i, _ in enumerate(p for group in optimizer.param_groups for p in group['params'])]
+def _numbered(optimizer):
+    "Its parameters by number"
+    return [str(i) for i in range(sum(len(group['params']) for group in optimizer.param_groups))]
 
 def save_codec_state(
     path, network, optimizers, # file, autoencoder, and what `codec_optimizers` gave
@@ -215,10 +221,11 @@ def save_codec_state(
     atomic_save(tensors, path, dict(done=str(done), spent=str(spent)))
 
 def load_codec_state(path, network, optimizers):
-    "Fill in weights and optimizers; updates done and seconds spent, 0 if there is no such file"
+    "Fill in weights and optimizers, and give updates done and seconds spent, 0 if there is no such file"
     if not Path(path).is_file(): return 0, 0.
     with safe_open(path, 'pt') as f: about, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
-    part = lambda prefix: {k.removeprefix(prefix+'.'): v for k, v in tensors.items() if k.startswith(prefix+'.')}
+    def part(name):
+        return {k.removeprefix(f'{name}.'): v for k, v in tensors.items() if k.startswith(f'{name}.')}
     network.load_state_dict(part('model'))
     for name, optimizer in optimizers.items(): unpack_optimizer(optimizer, _numbered(optimizer), part(name))
     return int(about['done']), float(about['spent'])

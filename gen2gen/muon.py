@@ -31,7 +31,8 @@ class Muon(torch.optim.Muon):
     def step(self, closure=None):
         device = self.param_groups[0]['params'][0].device
         if native_dtype(device) == torch.bfloat16: return super().step(closure)
-        with mock.patch('torch.optim._muon._zeropower_via_newtonschulz', orthogonalize): return super().step(closure)
+        with mock.patch('torch.optim._muon._zeropower_via_newtonschulz', orthogonalize):
+            return super().step(closure)
 
 # %% ../nbs/29a_muon.ipynb #020e6ed5
 class ConvMuon(Muon):
@@ -43,5 +44,6 @@ class ConvMuon(Muon):
         self.weights = list(weights)
         super().__init__([torch.nn.Parameter(w.detach().flatten(1)) for w in self.weights], **kwargs)
     def step(self, closure=None):
-        for flat, w in zip(self.param_groups[0]['params'], self.weights): flat.grad = None if w.grad is None else w.grad.flatten(1)
+        for flat, w in zip(self.param_groups[0]['params'], self.weights):
+            flat.grad = None if w.grad is None else w.grad.flatten(1)
         return super().step(closure)

@@ -21,7 +21,8 @@ def pictures(
     size: int=64, # side, pixels
 ) -> tuple: # two arrays (m, size, size, 3) uint8: to learn from, to score on
     "The squares of a bank at another size, in two halves"
-    x = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in bank.photos.movedim(1, -1).cpu().numpy()]
+    photos = bank.photos.movedim(1, -1).cpu().numpy()
+    x = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in photos]
     return np.stack(x[:len(x)//2]), np.stack(x[len(x)//2:])
 
 DEVELOPMENT_TASKS = tuple(name for name, task in TASKS.items() if task.split == 'development')
@@ -48,5 +49,6 @@ def development_rows(
         answers = adapter.predict(test.inputs, seed=0).images
         seconds = time.process_time()-start
         found = zip(metric.fn(answers, test.targets), metric.fn(test.inputs, test.targets))
-        rows += [dict(task=name, n=n, seed=seed, picture=i, score=float(a), copy=float(c), seconds=round(seconds, 1)) for i, (a, c) in enumerate(found)]
+        about = dict(task=name, n=n, seed=seed, seconds=round(seconds, 1))
+        for i, (score, copy) in enumerate(found): rows.append(dict(about, picture=i, score=float(score), copy=float(copy)))
     return pd.DataFrame(rows)

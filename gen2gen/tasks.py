@@ -105,7 +105,7 @@ class Task:
     transition: str = "discrete" # a name in `TRANSITIONS`
     split: str = "further" # "development", "test" or "further"
     seen: bool = False # does a clip of the pretraining show the same change?
-    kin: tuple = () # kinds of clip in `scenes` that are related
+    kin: tuple = () # kinds of clip in `clips` that are related
     layers: int = 0 # textures it paints with; 0: it changes a whole picture
     shared: bool = False # the same textures for every pair and every seed
     world: Callable = None # what is done to made scenes before

@@ -2,16 +2,19 @@
 import pytest, torch
 from torch.overrides import TorchFunctionMode
 from gen2gen.bank import Bank, packaged_bank
+from gen2gen.clips import KINDS, draw_clips
 from gen2gen.codec_training import codec_batch
-from gen2gen.scenes import KINDS, Dice, clips
+from gen2gen.scenes import Dice
 
-FACTORIES = {getattr(torch, name) for name in ('arange', 'empty', 'eye', 'full', 'linspace', 'ones', 'rand', 'randint', 'randn', 'tensor', 'zeros')}
+NAMES = 'arange', 'empty', 'eye', 'full', 'linspace', 'ones', 'rand', 'randint', 'randn', 'tensor', 'zeros'
+FACTORIES = {getattr(torch, name) for name in NAMES}
 
 class Placed(TorchFunctionMode):
     "Refuses to make a tensor on the default device"
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        assert func not in FACTORIES or kwargs.get('device') is not None, f'{func.__name__} makes a tensor without saying where'
+        placed = func not in FACTORIES or kwargs.get('device') is not None
+        assert placed, f'{func.__name__} makes a tensor without saying where'
         return func(*args, **kwargs)
 
 @pytest.fixture(scope='module')
@@ -23,7 +26,7 @@ def dice():
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_clips_say_where(kind, dice):
-    with Placed(): v, *_ = clips(6, 32, 3, dice, kinds=[kind], captions=True, compose=1.)
+    with Placed(): v, *_ = draw_clips(6, 32, 3, dice, kinds=[kind], captions=True, compose=1.)
     assert v.isfinite().all()
 
 def test_codec_pictures_say_where(dice):

@@ -11,18 +11,25 @@ import sys, torch
 from functools import partial
 from gen2gen.pretrain import pretrain, pretraining_batch
 torch.set_num_threads(1)
-pretrain(sys.argv[1], steps=8, save_every=1, compile=False, batch=partial(pretraining_batch, kinds=["mirror", "pan"]), num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
+pretrain(sys.argv[1], steps=8, save_every=1, compile=False, batch=partial(pretraining_batch, kinds=["mirror", "pan"]),
+         num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
 '''
 
-def start(out): return subprocess.Popen([sys.executable, '-c', CODE, str(out)], env={**os.environ, 'OMP_NUM_THREADS': '1'})
+def start(out):
+    return subprocess.Popen([sys.executable, '-c', CODE, str(out)], env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+def lines_of(log): return len(log.read_text().splitlines()) if log.exists() else 0
 
 def test_killed_and_resumed_is_the_same(tmp_path):
     assert start(tmp_path/'whole').wait(120) == 0
     for wait in (.0, .12):
         p = start(tmp_path/'killed')
-        log = tmp_path/'killed'/'log.jsonl'; lines = len(log.read_text().splitlines()) if log.exists() else 0
-        while p.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > lines): time.sleep(.01)
-        time.sleep(wait); p.send_signal(signal.SIGKILL); p.wait()
+        log = tmp_path/'killed'/'log.jsonl'
+        lines = lines_of(log)
+        while p.poll() is None and lines_of(log) <= lines: time.sleep(.01)
+        time.sleep(wait)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
     assert start(tmp_path/'killed').wait(120) == 0
     whole, killed = (load_file(tmp_path/d/'state.safetensors') for d in ('whole', 'killed'))
     assert whole.keys() == killed.keys()
@@ -35,7 +42,9 @@ def test_codec_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
     "A codec's run that is stopped between two updates ends with the bits of one that was not"
     from gen2gen import codec_training
     from gen2gen.codec import random_autoencoder
-    def run(out): return codec_training.train_codec(out, 5, network=random_autoencoder(**SMALL), batch=16, size=32, save_every=1)
+    def run(out):
+        network = random_autoencoder(**SMALL)
+        return codec_training.train_codec(out, 5, network=network, batch=16, size=32, save_every=1)
     whole, step = run(tmp_path/'whole'), codec_training.codec_step
     def fails(*args):
         if len(done) == 3: raise KeyboardInterrupt
@@ -54,15 +63,18 @@ def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     calls, small = [], dict(num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
     monkeypatch.setattr(module, 'pretraining_step', broken)
     batch = partial(module.pretraining_batch, kinds=['mirror'])
-    with pytest.raises(FloatingPointError, match='step 4'): module.pretrain(tmp_path, 6, batch=batch, save_every=2, log_every=20, compile=False, **small)
+    with pytest.raises(FloatingPointError, match='step 4'):
+        module.pretrain(tmp_path, 6, batch=batch, save_every=2, log_every=20, compile=False, **small)
     with safe_open(tmp_path/'state.safetensors', 'pt') as f: assert f.metadata()['step'] == '2'
 
 def test_command_in_pieces(tmp_path, root):
     "`tools/pretrain.py` makes codec and model, and a second call goes on where the first ended"
     import gen2gen as g
-    command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, '--small', '--eager', '--layers', '1', '--codec-steps', '2', '--device', 'cpu']
+    options = '--small --eager --layers 1 --codec-steps 2 --device cpu'.split()
+    command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, *options]
     for steps in (2, 3):
-        done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                              capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert f'{steps} steps, the last:' in done.stdout
     vdm = g.load_vdm(tmp_path/'weights', device='cpu')

@@ -2,9 +2,10 @@
 
     python tools/pretrain.py RUN --world PHOTOGRAPHS --minutes 9
 
-Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after every piece:
-`g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `29_bank`.
-On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many pictures more."""
+Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after
+every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `29_bank`.
+On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many
+pictures more."""
 import argparse, json, time
 from pathlib import Path
 import torch
@@ -17,14 +18,14 @@ def options():
     "What the command takes"
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', type=Path, help='folder of the run: state, logs, weights')
-    p.add_argument('--world', help='folder or zip of photographs and videos; left out: the twelve photographs that packages ship')
+    p.add_argument('--world', help='folder or zip of photographs and videos; left out: twelve that packages ship')
     p.add_argument('--minutes', type=float, default=9, help='length of this piece')
-    p.add_argument('--steps', type=int, default=10**9, help='stop at this step of the transformer, if the minutes allow')
+    p.add_argument('--steps', type=int, default=10**9, help='last step of the transformer, if the minutes allow')
     p.add_argument('--codec', type=Path, help='codec folder to take as it is, instead of training one')
     p.add_argument('--codec-steps', type=int, default=1200, help='updates of the codec')
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--scale', type=int, help='times the clips of a batch; left out: 1 on a CPU, 20 elsewhere')
-    p.add_argument('--workers', type=int, default=0, help='processes that make batches ahead, on a CPU with cores to spare')
+    p.add_argument('--workers', type=int, default=0, help='processes that make batches ahead, on spare cores')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--lr', type=float, default=8e-3, help='of Muon')
     p.add_argument('--adam-lr', type=float, default=2e-3)
@@ -53,9 +54,9 @@ def main():
     minutes = o.minutes-(time.monotonic()-began)/60
     print(f'{bank}, {codec}, {minutes:.1f} minutes left', flush=True)
     shapes, shares = (((32, 2, 8),), (1.,)) if o.small else (SHAPES, SHARES)
-    vdm = pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=0, seed=o.seed, device=o.device, minutes=minutes, workers=o.workers,
-                   batch=World(codec, bank, scale, shapes=shapes, shares=shares), compile=not o.eager,
-                   save_every=100 if o.device == 'cpu' else 1000, num_layers=o.layers)
+    vdm = pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=0, seed=o.seed, device=o.device, minutes=minutes,
+                   workers=o.workers, batch=World(codec, bank, scale, shapes=shapes, shares=shares),
+                   compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000, num_layers=o.layers)
     if not (o.run/'log.jsonl').is_file(): return print('no step was done: call again', flush=True)
     last = json.loads((o.run/'log.jsonl').read_text().splitlines()[-1])
     export_weights(vdm, o.run/'weights', last['step'], o.seed, shown=seen(bank))
