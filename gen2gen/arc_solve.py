@@ -20,8 +20,8 @@ from scipy.stats import binomtest
 
 from .adapter import generate
 
-from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode, load_answers, paper_layout, render, rule_colours
-from .arc import rule_shape, tiny_layout, turned
+from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode, load_answers
+from .arc import paper_layout, render, rule_colours, rule_shape, tiny_layout, turned
 from .evaluate import load_results
 from .files import whole
 from .pairs import Pairs
@@ -50,9 +50,10 @@ def task_layout(
 def variable_colours(
     puzzle:Puzzle, # the task
 )->np.ndarray: # of 1–9
-    "The colours that are not in every demonstration, and those that are in each of their inputs but not in each test input."
+    "The colours that are not in every demonstration, and those in each of their inputs but not in each test input."
     everywhere = lambda grids: set.intersection(*({*np.ravel(g)} for g in grids))
-    demos, given, asked = (everywhere(o) for o in ([[*a.flat, *b.flat] for a, b in puzzle.demos], [a for a, _ in puzzle.demos], puzzle.inputs))
+    demos, given, asked = (everywhere(o) for o in ([[*a.flat, *b.flat] for a, b in puzzle.demos],
+                                                   [a for a, _ in puzzle.demos], puzzle.inputs))
     fixed = demos - (given - asked)
     return np.array([c for c in range(1, 10) if c not in fixed], int)
 
@@ -83,7 +84,8 @@ def training_pairs(
     batch_size:int=8, # of the training
 )->tuple: # `Pairs`, and the function that augments them or None
     "What an adapter is fitted to: the demonstrations, and no more."
-    if augment not in AUGMENTS: raise ValueError(f"there is no augmentation {augment!r}; there are {', '.join(AUGMENTS)}")
+    if augment not in AUGMENTS:
+        raise ValueError(f"there is no augmentation {augment!r}; there are {', '.join(AUGMENTS)}")
     demos = [d for _ in range(1 if augment == "none" else -(-batch_size//len(puzzle.demos))) for d in puzzle.demos]
     as_pairs = lambda views: Pairs(*([draw(d[i], layout, v) for d, v in zip(demos, views)] for i in (0, 1)))
     def again(pairs, seed):
@@ -92,13 +94,15 @@ def training_pairs(
     return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == "none" else again
 
 # %% ../nbs/34_arc_solve.ipynb #ef3adf10
-DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=80, batch_size=4, lr=1e-2, rank=16, n_frames=2, transition="discrete", sampler_steps=None, seed=42)
+DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=80, batch_size=4, lr=1e-2, rank=16,
+                n_frames=2, transition="discrete", sampler_steps=None, seed=42)
 
 def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there
 )->dict: # `ValueError` for an unknown name, or a value that cannot be meant
     "The whole settings of a solver."
-    if unknown := sorted({*changes} - {*DEFAULTS}): raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
+    if unknown := sorted({*changes} - {*DEFAULTS}):
+        raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
     s = DEFAULTS | {k: v for k, v in changes.items() if v is not None}
     check_settings(**{k: v for k, v in s.items() if k != "augment"})
     if s["sampler_steps"] is not None: check_settings(steps=s["sampler_steps"])
@@ -126,7 +130,8 @@ def read_samples(
     allowed=None, # for *rule*: of `rule_colours`
 )->list: # a grid for each sample; None where the size does not fit
     "Read each sample as a grid, with its colours put back."
-    grids = [decode(x, layout, reading, shape, None if allowed is None else np.sort(c[allowed])) for x, c in zip(pictures, colours)]
+    grids = [decode(x, layout, reading, shape, None if allowed is None else np.sort(c[allowed]))
+             for x, c in zip(pictures, colours)]
     return [None if g is None else np.argsort(c)[g] for g, c in zip(grids, colours)]
 
 # %% ../nbs/34_arc_solve.ipynb #68faca6f
@@ -145,16 +150,19 @@ def solve(
     s = solve_settings(**settings)
     layout = task_layout(puzzle, s["layout"], s["augment"])
     pairs, again = training_pairs(puzzle, layout, s["augment"], s["batch_size"])
-    adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=vdm.frames(s["n_frames"]), steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
+    adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=vdm.frames(s["n_frames"]),
+                       steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
     with adapter.active(): videos, colours = _videos(vdm, puzzle, layout, s)
     settled = [dict(shape=rule_shape(puzzle.demos, x), allowed=rule_colours(puzzle.demos, x)) for x in puzzle.inputs]
     def grids(reading):
-        read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {})) for v, o in zip(videos, settled)]
+        read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {}))
+                for v, o in zip(videos, settled)]
         return [[g if g is None else g.tolist() for g in r] for r in read]
     told = dict(concept=puzzle.concept, puzzle=puzzle_hash(puzzle),
                 loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout),
                 size_by_rule=[o["shape"] is not None for o in settled])
-    return told | dict(rule=grids("rule"), free=grids("free"), colours=colours) | {f"video{i}": v for i, v in enumerate(videos)}
+    told |= dict(rule=grids("rule"), free=grids("free"), colours=colours)
+    return told | {f"video{i}": v for i, v in enumerate(videos)}
 
 # %% ../nbs/34_arc_solve.ipynb #4eacb6da
 CHOICES = "seeds", "vote"
@@ -201,20 +209,28 @@ def solve_all(
 ): # the table of `sweep`
     "Solve many tasks, each in a worker that holds the model; run it again with `resume=True` to go on."
     s = solve_settings(**settings or {})
-    if s["augment"] not in AUGMENTS: raise ValueError(f"there is no augmentation {s['augment']!r}; there are {', '.join(AUGMENTS)}")
-    if vdm not in VDMS and not Path(vdm).is_dir(): load_vdm(vdm) # says at once, and before there is a folder, what is wrong with the name
+    if s["augment"] not in AUGMENTS:
+        raise ValueError(f"there is no augmentation {s['augment']!r}; there are {', '.join(AUGMENTS)}")
+    # What is wrong with the name is said at once, and before there is a folder
+    if vdm not in VDMS and not Path(vdm).is_dir(): load_vdm(vdm)
     _refuse_other_puzzles(puzzles, out)
-    return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s["seed"]), settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
+    return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s["seed"]),
+                 settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
 
 # %% ../nbs/34_arc_solve.ipynb #0ff934cb
 def _row(told, i, truth, reading, by, k):
     "How one test input fared."
-    layout, shape = Layout(*(tuple(map(tuple, o)) if j == 6 else tuple(o) if isinstance(o, list) else o for j, o in enumerate(told["layout"]))), truth.shape
-    grids = read_samples(told[f"video{i}"][:, -1], told["colours"], layout, "known", shape) if reading == "known" else told[reading][i]
+    def tuples(o): return tuple(map(tuples, o)) if isinstance(o, list) else o  # JSON has made lists of them
+    layout, shape = Layout(*map(tuples, told["layout"])), truth.shape
+    if reading == "known":
+        grids = read_samples(told[f"video{i}"][:, -1], told["colours"], layout, "known", shape)
+    else: grids = told[reading][i]
     tries = attempts(grids, k, by)
     hits = [np.array_equal(g, truth) for g in tries]
-    return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries), settled=told["size_by_rule"][i],
-                height=shape[0], width=shape[1], colours=len(np.unique(truth)), cells_right=max([float((g == truth).mean()) for g in tries if g.shape == shape], default=0.))
+    cells_right = [float((g == truth).mean()) for g in tries if g.shape == shape]
+    return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries),
+                settled=told["size_by_rule"][i], height=shape[0], width=shape[1],
+                colours=len(np.unique(truth)), cells_right=max(cells_right, default=0.))
 
 def known_answers(
     source, # as for `load_puzzles`
@@ -234,19 +250,27 @@ def score_run(
     readings=READINGS, # of the pictures
     choices=CHOICES, # of the attempts
     unscored=(), # names of tasks that have no answers, and are left out
-)->pd.DataFrame: # columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours, cells_right, seconds
+# columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours,
+# cells_right, seconds
+)->pd.DataFrame:
     "Every test input of a run, right or wrong. Failed tasks are wrong."
     rows, out = [], Path(out)
     for part, pattern in (("results", "*.safetensors"), ("failed", "*.json")):
         for file in sorted((out/part).glob(pattern)):
             if file.stem in unscored: continue
             told = load_result(file) if part == "results" else None
-            if file.stem not in answers: raise ValueError(f"{file}: there is no answer to a task {file.stem}; give the answers of the source that was solved")
+            if file.stem not in answers:
+                raise ValueError(f"{file}: there is no answer to a task {file.stem}; "
+                                 "give the answers of the source that was solved")
             for i, truth in enumerate(answers[file.stem]):
+                wrong = dict(right=False, first=False, size_right=False, settled=False, height=truth.shape[0],
+                             width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0.)
                 for reading in readings:
                     for by in choices:
-                        row = _row(told, i, truth, reading, by, k) if told else dict(right=False, first=False, size_right=False, settled=False, height=truth.shape[0], width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0.)
-                        rows.append(dict(task=file.stem, concept=(told or {}).get("concept", ""), test=i, reading=reading, by=by, attempts=k) | row | dict(seconds=(told or {}).get("seconds")))
+                        row = _row(told, i, truth, reading, by, k) if told else wrong
+                        key = dict(task=file.stem, concept=(told or {}).get("concept", ""), test=i,
+                                   reading=reading, by=by, attempts=k)
+                        rows.append(key | row | dict(seconds=(told or {}).get("seconds")))
     if not rows: raise ValueError(f"{out} holds no results yet")
     return pd.DataFrame(rows)
 
@@ -267,8 +291,12 @@ def summarise(
     "Shares of what was solved, with their intervals."
     if unit not in ("task", "test"): raise ValueError(f"unit={unit!r}: a score counts 'task' or 'test'")
     keys = [*by]
-    one = scores if unit == "test" else scores.groupby([*keys, "task"], sort=False).agg(right=("right", "all"), first=("first", "all"), seconds=("seconds", "first")).reset_index()
-    df = one.groupby(keys, sort=False).agg(right=("right", "sum"), n=("right", "size"), first=("first", "mean"), seconds=("seconds", "median")).reset_index()
+    one = scores
+    if unit == "task":
+        one = one.groupby([*keys, "task"], sort=False).agg(
+            right=("right", "all"), first=("first", "all"), seconds=("seconds", "first")).reset_index()
+    df = one.groupby(keys, sort=False).agg(right=("right", "sum"), n=("right", "size"), first=("first", "mean"),
+                                           seconds=("seconds", "median")).reset_index()
     df[["low", "high"]] = [wilson(k, n) for k, n in zip(df.right, df.n)]
     return df.assign(share=df.right/df.n)[[*keys, "right", "n", "share", "low", "high", "first", "seconds"]]
 
@@ -288,10 +316,14 @@ def score_table(
     by="vote", # of `CHOICES`
 )->pd.DataFrame: # index (model, reading); text
     "Scores of all models under all readings."
-    def told(r): return dict(solved=f"{r.right}/{r.n}", share=f"{r.share:.3f}", interval=f"{r.low:.3f}–{r.high:.3f}", first_attempt=f"{r.first:.3f}", seconds_a_task=f"{r.seconds:.0f}")
+    def told(r):
+        return dict(solved=f"{r.right}/{r.n}", share=f"{r.share:.3f}", interval=f"{r.low:.3f}–{r.high:.3f}",
+                    first_attempt=f"{r.first:.3f}", seconds_a_task=f"{r.seconds:.0f}")
     rows = {}
     for m in MODELS:
-        found = {r.reading: told(r) for r in summarise(runs[m][runs[m].by == by], unit).itertuples()} if m in runs else {}
+        found = {}
+        if m in runs:
+            found = {r.reading: told(r) for r in summarise(runs[m][runs[m].by == by], unit).itertuples()}
         rows |= {(m, o): found.get(o, dict(solved="not run")) for o in READINGS}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["model", "reading"]).fillna("")
 
@@ -302,10 +334,17 @@ def breakdown(
 )->pd.DataFrame: # index (what, value): right, n, share, and median share of right cells where the size is right
     "What is solved by the size of the answer, its colours, and whether the demonstrations settle its size."
     df = scores[(scores.reading == reading) & (scores.by == by)]
-    groups = dict(cells=pd.cut(df.height*df.width, [0, 25, 100, 225, 900], labels=["≤ 25", "26–100", "101–225", "> 225"]), colours=df.colours.clip(upper=6),
-                  size=df.settled.map({True: "settled by demonstrations", False: "open"}), read=df.size_right.map({True: "size right", False: "size wrong"}))
-    def part(o): return pd.Series(dict(right=o.right.sum(), n=len(o), share=o.right.mean(), cells_right=o.cells_right[o.size_right].median()))
-    return pd.concat({k: df.groupby(v, observed=True)[["right", "cells_right", "size_right"]].apply(part) for k, v in groups.items()}, names=["what", "value"])
+    ranges = ["≤ 25", "26–100", "101–225", "> 225"]
+    groups = dict(cells=pd.cut(df.height*df.width, [0, 25, 100, 225, 900], labels=ranges),
+                  colours=df.colours.clip(upper=6),
+                  size=df.settled.map({True: "settled by demonstrations", False: "open"}),
+                  read=df.size_right.map({True: "size right", False: "size wrong"}))
+    def part(o):
+        cells_right = o.cells_right[o.size_right].median()
+        return pd.Series(dict(right=o.right.sum(), n=len(o), share=o.right.mean(), cells_right=cells_right))
+    columns = ["right", "cells_right", "size_right"]
+    parts = {k: df.groupby(v, observed=True)[columns].apply(part) for k, v in groups.items()}
+    return pd.concat(parts, names=["what", "value"])
 
 # %% ../nbs/34_arc_solve.ipynb #a1c0e002
 def error_table(
@@ -320,8 +359,10 @@ def cost_table(
     "What each run took."
     def row(df):
         s = df.drop_duplicates("task").seconds
-        return dict(tasks=len(s), median=s.median(), mean=s.mean(), most=s.max(), workers=df.attrs["settings"].get("workers"), machine=df.attrs["machine"]["cpu"])
-    return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient="index").round(1) if runs else "not run"
+        return dict(tasks=len(s), median=s.median(), mean=s.mean(), most=s.max(),
+                    workers=df.attrs["settings"].get("workers"), machine=df.attrs["machine"]["cpu"])
+    if not runs: return "not run"
+    return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient="index").round(1)
 
 # %% ../nbs/34_arc_solve.ipynb #a1c0e005
 def paired_table(
@@ -339,7 +380,8 @@ def paired_table(
     def row(name):
         a, b = R[[base, name]].dropna().to_numpy(bool).T
         lost, won = int((a & ~b).sum()), int((b & ~a).sum())
-        return dict(n=len(a), base=int(a.sum()), this=int(b.sum()), only_base=lost, only_this=won, p=binomtest(lost, lost+won).pvalue if lost+won else 1.)
+        p = binomtest(lost, lost+won).pvalue if lost+won else 1.
+        return dict(n=len(a), base=int(a.sum()), this=int(b.sum()), only_base=lost, only_this=won, p=p)
     return pd.DataFrame.from_dict({m: row(m) for m in R if m != base}, orient="index")
 
 # %% ../nbs/34_arc_solve.ipynb #ad75212e

@@ -29,7 +29,8 @@ def _line(e, command=None):
     if isinstance(e, OSError) and e.filename: text = f"{e.filename}: {text}"
     if re.search(r"\bsize=", text): text += " (on the command line: --size and --resize)"
     for python, shell in _WORDS.items(): text = text.replace(python, shell)
-    if command in ("arc", "conceptarc"): text = text.replace("--download fetches", "gen2gen finetune --download fetches")
+    if command in ("arc", "conceptarc"):
+        text = text.replace("--download fetches", "gen2gen finetune --download fetches")
     return " ".join(text.split()) or type(e).__name__
 
 @contextmanager
@@ -94,10 +95,13 @@ def _version(wanted):
     typer.echo(f"gen2gen {__version__}")
     raise typer.Exit()
 
-@app.callback(epilog="\b\nExample:\n  gen2gen finetune my_task/ --out adapter/\n  gen2gen predict adapter/ photo.jpg --out answers/")
+@app.callback(epilog="\b\nExample:\n  gen2gen finetune my_task/ --out adapter/\n"
+                     "  gen2gen predict adapter/ photo.jpg --out answers/")
 def _main(
-    version:Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]=False,
-    debug:Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (also: GEN2GEN_DEBUG=1).")]=False,
+    version:Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                         help="Print the version.")]=False,
+    debug:Annotated[bool, typer.Option("--debug",
+                                       help="Show the traceback of an error (also: GEN2GEN_DEBUG=1).")]=False,
 ):
     "Learn a visual task from a handful of image pairs with a LoRA on a frozen video diffusion model."
     if debug: os.environ["GEN2GEN_DEBUG"] = "1"
@@ -113,7 +117,8 @@ def _size(text):
     "'64' or '48x64' as (height, width)."
     if text is None: return None
     sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(s.isdecimal() and int(s) for s in sides): raise ValueError(f"--size {text} is not a size; give 64, or 48x64 for height×width")
+    if len(sides) > 2 or not all(s.isdecimal() and int(s) for s in sides):
+        raise ValueError(f"--size {text} is not a size; give 64, or 48x64 for height×width")
     return (int(sides[0]), int(sides[-1]))
 
 def _shape(size, resize):
@@ -143,7 +148,8 @@ def _vdm(name, device, download=False):
     from gen2gen.registry import load_vdm
     import torch
     try: device and torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as e: raise ValueError(f"--device {device} cannot be used: {str(e).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"--device {device} cannot be used: {str(e).splitlines()[0]}") from None
     return load_vdm(name, device=device, download=download)
 
 # %% ../nbs/90_cli.ipynb #8118f099
@@ -159,7 +165,9 @@ def _task(pairs):
     if Path(pairs).exists() and not _is_adapter(pairs): return None
     if not re.fullmatch(r"\w+", str(pairs)): raise FileNotFoundError(f"{pairs}: no such folder or zip")
     from gen2gen.tasks import TASKS
-    if str(pairs) not in TASKS: raise FileNotFoundError(f"{pairs}: no such folder or zip, and no task of that name; gen2gen tasks lists them")
+    if str(pairs) not in TASKS:
+        raise FileNotFoundError(f"{pairs}: no such folder or zip, and no task of that name; "
+                                "gen2gen tasks lists them")
     return TASKS[str(pairs)]
 
 def _is_adapter(pairs):
@@ -230,8 +238,11 @@ def _augment(text):
     return found or None
 
 # %% ../nbs/90_cli.ipynb #a93c851f
-@command("gen2gen finetune flip/ --out flip-adapter", "gen2gen finetune photos.zip --out adapter --size 64 --resize crop --n 10 --heldout 0.2",
-         "gen2gen finetune colorize --n 10 --heldout colorize --out adapter", "gen2gen finetune flip/ --out flip-adapter --resume", "gen2gen finetune flip/ --out flip-adapter --json --quiet | jq .best_score")
+@command("gen2gen finetune flip/ --out flip-adapter",
+         "gen2gen finetune photos.zip --out adapter --size 64 --resize crop --n 10 --heldout 0.2",
+         "gen2gen finetune colorize --n 10 --heldout colorize --out adapter",
+         "gen2gen finetune flip/ --out flip-adapter --resume",
+         "gen2gen finetune flip/ --out flip-adapter --json --quiet | jq .best_score")
 def finetune(
     pairs:str, # folder or .zip with input/ and target/, matched by stem; or a task, see gen2gen tasks
     *,
@@ -268,7 +279,8 @@ def finetune(
     from gen2gen.train import CHECKPOINT, finetune
     check_settings(seed=seed)
     train, test = _split(data, heldout, n, seed, shape, source)
-    if not resume: _refuse_existing([out/"gen2gen.json", out/CHECKPOINT], overwrite, "--resume to go on, or --overwrite")
+    if not resume:
+        _refuse_existing([out/"gen2gen.json", out/CHECKPOINT], overwrite, "--resume to go on, or --overwrite")
     given = dict(n_frames=frames, steps=steps, batch_size=batch_size, lr=lr, rank=rank, method=method, preset=preset)
     given |= dict(augment=_augment(augment), transition=transition or (t and t.transition), metric=t and t.metric)
     given |= dict(resize=resize or ("crop" if t else None), out=out, resume=resume, overwrite=overwrite)
@@ -277,7 +289,8 @@ def finetune(
     told = _trained(adapter.settings, test, out)
     if json: typer.echo(dumps(told))
     else: typer.echo(f"adapter in {out}: {told['n']} pairs, {told['steps']} steps, loss {told['loss']:.3g}" + (
-        f"; held-out {told['metric']} {told['best_score']:.4g} at step {told['best_step']}, copying the input {told['copy_score']:.4g}" if test else ""))
+        f"; held-out {told['metric']} {told['best_score']:.4g} at step {told['best_step']}, "
+        f"copying the input {told['copy_score']:.4g}" if test else ""))
 
 # %% ../nbs/90_cli.ipynb #eabf9b48
 def _fits(model, size, frames=None):
@@ -290,7 +303,8 @@ def _trained(s, test, out):
     "What is told of a finished run."
     from gen2gen.metrics import get_metric
     copied = get_metric(s["metric"]).fn(test.inputs, test.targets).mean().item() if test else None
-    return dict(out=str(out), vdm=s["vdm"], n=s["n"], heldout_n=s["heldout_n"], steps=s["steps_done"], loss=s["losses"][-1],
+    return dict(out=str(out), vdm=s["vdm"], n=s["n"], heldout_n=s["heldout_n"],
+                steps=s["steps_done"], loss=s["losses"][-1],
                 metric=s["metric"], best_step=s["best_step"], best_score=s["best_score"], copy_score=copied)
 
 # %% ../nbs/90_cli.ipynb #f69a1af8
@@ -364,12 +378,15 @@ def _adapter(path, vdm, device, download=False):
     return load_adapter(path, _vdm(vdm, device, download) if vdm else None, download=download)
 
 # %% ../nbs/90_cli.ipynb #e7c0906a
-@command("gen2gen score adapter/ test_pairs/", "gen2gen score adapter/ test_pairs/ --metrics psnr,delta_e --csv scores.csv", "gen2gen score adapter/ colorize --n 32", "gen2gen score adapter/ test_pairs/ --json --quiet | jq .adapter.psnr.mean")
+@command("gen2gen score adapter/ test_pairs/",
+         "gen2gen score adapter/ test_pairs/ --metrics psnr,delta_e --csv scores.csv",
+         "gen2gen score adapter/ colorize --n 32",
+         "gen2gen score adapter/ test_pairs/ --json --quiet | jq .adapter.psnr.mean")
 def score(
     adapter:Path, # folder that finetune made
     pairs:str, # folder or .zip of pairs that the adapter was not trained on; or a task, see gen2gen tasks
     *,
-    metrics:str|None=None, # psnr, ssim, delta_e, iou, edge_f1, exact, pck; with commas; default: psnr,ssim, or the task's own
+    metrics:str|None=None, # with commas: psnr,ssim,delta_e,iou,edge_f1,exact,pck; default: psnr,ssim or the task's own
     n:int=24, # pairs to draw of a task
     source:str|None=None, # of a task's pictures: scenes (default), photos, photographs by name with commas, or a folder
     csv:Path|None=None, # write the score of each image to this file, and how it was made to a .json beside it
@@ -495,13 +512,15 @@ def tasks(
     from gen2gen.tasks import TASKS
     facts = "about metric n transition split seen kin".split()
     if json: return typer.echo(dumps({k: {f: getattr(t, f) for f in facts} for k, t in TASKS.items()}))
-    for name, t in TASKS.items(): typer.echo(f"{name:13} {t.about}; n = {t.n}, {t.metric}, {'seen' if t.seen else 'unseen'} in pretraining")
+    for name, t in TASKS.items():
+        seen = "seen" if t.seen else "unseen"
+        typer.echo(f"{name:13} {t.about}; n = {t.n}, {t.metric}, {seen} in pretraining")
 
 # %% ../nbs/90_cli.ipynb #31e83e1d
 @command("gen2gen vdms", "gen2gen vdms --presets", "gen2gen vdms --json")
 def vdms(
     *,
-    presets:bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes some seconds
+    presets:bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes seconds
     json:bool=False, # print JSON
 ):
     "List the video diffusion models, their licence and the memory they need."
@@ -510,22 +529,36 @@ def vdms(
     needs = {}
     if presets:
         from gen2gen.memory import memory_table
-        needs = {k: {f"{gb} GB": n and dict(gb=round(n.total/1e9, 1), options=list(n.options)) for gb, n in row.items()} for k, row in memory_table().items()}
-    if json: typer.echo(dumps({k: asdict(v) | (dict(estimate=needs[k]) if k in needs else {}) for k, v in VDMS.items()}))
+        needs = {k: {f"{gb} GB": n and dict(gb=round(n.total/1e9, 1), options=list(n.options))
+                     for gb, n in row.items()} for k, row in memory_table().items()}
+    if json:
+        estimated = {k: dict(estimate=o) for k, o in needs.items()}
+        typer.echo(dumps({k: asdict(v) | estimated.get(k, {}) for k, v in VDMS.items()}))
     else:
         for name, v in VDMS.items():
             typer.echo(f"{name}\n  {v.about}\n  licence {v.licence}; weights {v.weights}; fine-tuning needs {v.memory}")
             for card, n in needs.get(name, {}).items():
-                typer.echo(f"    {card} card: " + (f"about {n['gb']:.0f} GB, estimated" + (f", with {', '.join(n['options'])}" if n["options"] else "") if n else "does not fit"))
+                options = f", with {', '.join(n['options'])}" if n and n["options"] else ""
+                need = f"about {n['gb']:.0f} GB, estimated{options}" if n else "does not fit"
+                typer.echo(f"    {card} card: {need}")
 
 # %% ../nbs/90_cli.ipynb #0119e66e
-def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, retry, vdm, random_weights, quiet, json, settings):
+def _arc_run(
+    *,
+    source, # of the tasks, see `load_puzzles`
+    split, # of the source
+    k, # attempts that are allowed
+    unit, # what counts, see `summarise`
+    settings, # of `solve_settings`
+    out, tasks, limit, vdm, random_weights, workers, ray, resume, retry, json, quiet, # options of both commands
+):
     "What `arc` and `conceptarc` share: solve, score, hand in, and a page to leaf through."
     from gen2gen.arc import load_puzzles
     _refuse_inside(out, source)
     puzzles = load_puzzles(source, split)
     if limit is not None and limit < 1: raise ValueError(f"--limit {limit}: at least one task is needed")
-    if tasks and (bad := [o for o in tasks.split(",") if o not in puzzles]): raise ValueError(f"--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}")
+    if tasks and (bad := [o for o in tasks.split(",") if o not in puzzles]):
+        raise ValueError(f"--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}")
     from gen2gen.settings import check_settings
     from gen2gen.arc_solve import known_answers, score_run, solve_all, solve_settings, submission, summarise, task_order
     from gen2gen.evaluate import save_results
@@ -533,13 +566,15 @@ def _arc_run(source, split, k, unit, out, tasks, limit, workers, ray, resume, re
     chosen = {o: puzzles[o] for o in (tasks.split(",") if tasks else task_order(puzzles)[:limit])}
     check_settings(workers=workers)
     answers, secret = known_answers(source, split)  # what is wrong with them is said before the work
-    run = solve_all(chosen, out, vdm, not random_weights, settings, workers=workers, ray=ray, resume=resume, retry=retry, progress=not quiet)
+    run = solve_all(chosen, out, vdm, not random_weights, settings, workers=workers, ray=ray,
+                    resume=resume, retry=retry, progress=not quiet)
     scores = score_run(out, answers, k, unscored=secret) if {*chosen} - {*secret} else None
     told = dict(source=str(source) if str(source) in ("arc-agi-1", "arc-agi-2") else "conceptarc", split=split, vdm=vdm)
     told |= dict(pretrained=not random_weights, attempts=k, workers=workers, settings=solve_settings(**settings))
     if scores is not None: save_results(scores, out/"scores.csv", **told)
     submission(out, out/"submission.json", puzzles=chosen)
-    if len(done := [o for o in chosen if (out/f"results/{o}.safetensors").exists()]): save_navigator(run_problems(out, puzzles, answers, k, names=done[:100]), out/"navigator.html")
+    if len(done := [o for o in chosen if (out/f"results/{o}.safetensors").exists()]):
+        save_navigator(run_problems(out, puzzles, answers, k, names=done[:100]), out/"navigator.html")
     counts, unscored = run.status.value_counts().to_dict(), [o for o in chosen if o in secret]
     table = None if scores is None else summarise(scores, unit)
     told = dict(out=str(out), tasks=counts, scores=[] if table is None else table.to_dict("records"), unscored=unscored)
@@ -558,10 +593,14 @@ def _arc_told(table, unit, unscored, out):
     if unscored: yield f"{len(unscored)} of them have no answers here, and no score: hand in {out/'submission.json'}"
     if table is None: return
     yield f"{'reading':8} {'attempts':9} {'right':>11}  {'share':>6}  95 % Wilson interval"
-    for r in table.itertuples(): yield f"{r.reading:8} {'by ' + r.by:9} {f'{r.right}/{r.n} {unit}s':>11}  {r.share:6.3f}  [{r.low:.3f}, {r.high:.3f}]"
+    for r in table.itertuples():
+        right = f"{r.right}/{r.n} {unit}s"
+        yield f"{r.reading:8} {'by ' + r.by:9} {right:>11}  {r.share:6.3f}  [{r.low:.3f}, {r.high:.3f}]"
 
 # %% ../nbs/90_cli.ipynb #96f1d127
-@command("gen2gen arc --out run --limit 20", "gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both", "gen2gen arc --vdm tiny-arc --workers 2 --out run --resume",
+@command("gen2gen arc --out run --limit 20",
+         "gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both",
+         "gen2gen arc --vdm tiny-arc --workers 2 --out run --resume",
          "gen2gen arc --ray auto --workers 16 --out run")
 def arc(
     *,
@@ -585,10 +624,15 @@ def arc(
 ):
     "Solve tasks of ARC-AGI, one adapter each; two attempts, and a task counts if all its tests are right."
     if version not in (1, 2): raise ValueError(f"--version {version}: there are ARC-AGI 1 and 2")
-    _arc_run(f"arc-agi-{version}", split, 2, "task", out, tasks, limit, workers, ray, resume, retry, vdm, random_weights, quiet, json, dict(augment=augment, samples=samples, steps=steps, seed=seed))
+    _arc_run(source=f"arc-agi-{version}", split=split, k=2, unit="task",
+             settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
+             out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
+             workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)
 
 # %% ../nbs/90_cli.ipynb #b015c945
-@command("gen2gen conceptarc ConceptARC/ --out run", "gen2gen conceptarc ConceptARC/ --download --out run --limit 16", "gen2gen conceptarc ConceptARC/ --tasks CleanUp1,Copy3 --out run --augment symmetries")
+@command("gen2gen conceptarc ConceptARC/ --out run",
+         "gen2gen conceptarc ConceptARC/ --download --out run --limit 16",
+         "gen2gen conceptarc ConceptARC/ --tasks CleanUp1,Copy3 --out run --augment symmetries")
 def conceptarc(
     folder:Path, # copy of ConceptARC, with corpus/ in it
     *,
@@ -612,4 +656,7 @@ def conceptarc(
     "Solve tasks of ConceptARC, one adapter each; three attempts for each test input."
     from gen2gen.arc import download_conceptarc
     if download and not folder.exists(): download_conceptarc(folder)
-    _arc_run(folder, None, 3, "test", out, tasks, limit, workers, ray, resume, retry, vdm, random_weights, quiet, json, dict(augment=augment, samples=samples, steps=steps, seed=seed))
+    _arc_run(source=folder, split=None, k=3, unit="test",
+             settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
+             out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
+             workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)

@@ -55,13 +55,15 @@ def fetch(
     try: _copy(url, part, timeout)
     except (URLError, OSError) as e:
         why = getattr(e, "reason", None) or e.strerror or e
-        raise ConnectionError(f"{url} cannot be fetched ({why}); call again to go on, or put the file at {path} yourself") from None
+        raise ConnectionError(f"{url} cannot be fetched ({why}); call again to go on, "
+                              f"or put the file at {path} yourself") from None
     note = path.with_name(path.name + ".sha256")
     if not digest and note.exists(): digest = f"sha256:{note.read_text(encoding='utf-8').split()[0]}"
     kind, _, want = (digest or "sha256:").partition(":")
     if (got := _digest(part, kind)) != want and want:
         part.unlink()
-        raise ValueError(f"{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; call again, or put a file that you trust at {path} yourself")
+        raise ValueError(f"{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; "
+                         f"call again, or put a file that you trust at {path} yourself")
     if not digest: note.write_text(f"{got}  {path.name}\n", encoding="utf-8")
     os.replace(part, path)
     return path
@@ -87,11 +89,14 @@ def unpack(
                 with zipfile.ZipFile(path) as z: z.extractall(part)
             else:
                 with tarfile.open(path) as t:
-                    bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not (part/m.name).resolve().is_relative_to(part.resolve())]
+                    inside = lambda m: (part/m.name).resolve().is_relative_to(part.resolve())
+                    bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not inside(m)]
                     if bad: raise tarfile.ExtractError(f"{bad[0]} is a link or leads out of it")
-                    t.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none, so the check above is ours
+                    # Python before 3.11.4 has none, so the check above is ours
+                    t.extraction_filter = getattr(tarfile, "data_filter", None)
                     t.extractall(part)
-        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as e: raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as e:
+            raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
     return out
 
 # %% ../nbs/37_sources.ipynb #8b314eda
@@ -101,7 +106,8 @@ def _square(pictures, size, ground=(0, 0, 0)):
 
 def _pick(names, n, seed):
     "n of the names, in a random order"
-    if n is not None and n > len(names): raise ValueError(f"n={n}: the data set has {len(names)} pairs here; give n ≤ {len(names)}")
+    if n is not None and n > len(names):
+        raise ValueError(f"n={n}: the data set has {len(names)} pairs here; give n ≤ {len(names)}")
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))[:n]]
 
 def pets(
@@ -130,9 +136,11 @@ def load_poses(
     "A folder of people with their joints"
     folder = Path(folder)
     told = json.loads((folder/"joints.json").read_text(encoding="utf-8"))
-    if told["joints"] != JOINTS: raise ValueError(f"{folder}/joints.json has the joints {told['joints']}; needed are {JOINTS}")
+    if told["joints"] != JOINTS:
+        raise ValueError(f"{folder}/joints.json has the joints {told['joints']}; needed are {JOINTS}")
     people = {f: (read_image(folder/f), np.array(v, float)) for f, v in sorted(told["xyv"].items())}
-    return Pairs(_square((x for x, _ in people.values()), size), [_posed(x, v, size) for x, v in people.values()], [Path(f).stem for f in people])
+    pictures = _square((x for x, _ in people.values()), size)
+    return Pairs(pictures, [_posed(x, v, size) for x, v in people.values()], [Path(f).stem for f in people])
 
 def _posed(x, xyv, size):
     "The pose picture of a picture that is padded to a square"
@@ -171,7 +179,9 @@ def coco_people(
         y.append(pose_picture((j[:, :2]-(left, top))*size/side, size=size))
     return Pairs(x, y, [str(a["id"]) for a in shown])
 
-def _cut(img, left, top, side, size): return np.asarray(img.transform((size, size), Image.Transform.EXTENT, (left, top, left+side, top+side), Image.Resampling.BILINEAR))
+def _cut(img, left, top, side, size):
+    box = left, top, left+side, top+side
+    return np.asarray(img.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
 
 # %% ../nbs/37_sources.ipynb #db4ff8e6
 def load_depth(
@@ -181,7 +191,8 @@ def load_depth(
     "A folder of pictures with measured depth"
     folder, x, y = Path(folder), [], []
     pairs, depth = (_pictures(folder/side, folder) for side in ("rgb", "depth"))
-    if lone := sorted(pairs.keys() ^ depth.keys()): raise ValueError(f"{folder}: {lone[0]} is not in both rgb/ and depth/")
+    if lone := sorted(pairs.keys() ^ depth.keys()):
+        raise ValueError(f"{folder}: {lone[0]} is not in both rgb/ and depth/")
     for stem, f in pairs.items():
         d = np.asarray(open_picture(depth[stem])).astype(float)
         near = 255*(1-(d-d[d > 0].min())/max(np.ptp(d[d > 0]), 1))*(d > 0)
@@ -203,8 +214,11 @@ def load_hf(
     try: from datasets import load_dataset
     except ImportError: raise ImportError("load_hf needs the package datasets: pip install gen2gen[data]") from None
     try: data = load_dataset(name, split=split, **kwargs)
-    except (ConnectionError, OSError) as e: raise ConnectionError(f"the data set {name!r} cannot be fetched ({str(e).splitlines()[0]}); it needs the network once") from e
-    if bad := [c for c in (input, target) if c not in data.column_names]: raise ValueError(f"{name!r} has no column {bad[0]!r}; it has {', '.join(data.column_names)}")
+    except (ConnectionError, OSError) as e:
+        raise ConnectionError(f"the data set {name!r} cannot be fetched ({str(e).splitlines()[0]}); "
+                              "it needs the network once") from e
+    if bad := [c for c in (input, target) if c not in data.column_names]:
+        raise ValueError(f"{name!r} has no column {bad[0]!r}; it has {', '.join(data.column_names)}")
     print(f"{name}: licence {data.info.license or 'not stated; see its page'}")
     rows = data.select(range(min(n or len(data), len(data))))
     return Pairs(*([np.asarray(fit(_picture(o), size, "pad")) for o in rows[c]] for c in (input, target)))
@@ -225,8 +239,12 @@ class Source:
     make: Callable # (files, n, split, size, seed, fetch_one) → Pairs
 
 SOURCES = {
-    "oxford-pets": Source("7,349 cats and dogs with masks", "CC BY-SA 4.0", "https://www.robots.ox.ac.uk/~vgg/data/pets/data/", ("images.tar.gz", "annotations.tar.gz"), pets),
-    "coco-people": Source("people of COCO 2017 with key points", "annotations CC BY 4.0; pictures under the terms of their Flickr pages", "http://images.cocodataset.org/",
+    "oxford-pets": Source("7,349 cats and dogs with masks", "CC BY-SA 4.0",
+                          "https://www.robots.ox.ac.uk/~vgg/data/pets/data/",
+                          ("images.tar.gz", "annotations.tar.gz"), pets),
+    "coco-people": Source("people of COCO 2017 with key points",
+                          "annotations CC BY 4.0; pictures under the terms of their Flickr pages",
+                          "http://images.cocodataset.org/",
                           ("annotations/annotations_trainval2017.zip",), coco_people)}
 
 def load_source(
@@ -239,7 +257,9 @@ def load_source(
     folder=None, # where files are kept; None: `data_folder()`
 )->Pairs: # `ValueError` for an unknown name or split, `ConnectionError` without a network
     "Pairs of a public data set, fetched when they are not there"
-    if name not in SOURCES: raise ValueError(f"there is no source {name!r}; there are {', '.join(SOURCES)}; see also load_hf, load_depth, load_poses")
+    if name not in SOURCES:
+        raise ValueError(f"there is no source {name!r}; there are {', '.join(SOURCES)}; "
+                         "see also load_hf, load_depth, load_poses")
     if split not in ("train", "test"): raise ValueError(f"split={split!r} is not known; use 'train' or 'test'")
     s = SOURCES[name]
     server, folder = (server or s.server).rstrip("/"), Path(folder or data_folder())/name

@@ -32,7 +32,8 @@ def save_result(
     "Write a job's result, whole or not at all."
     arrays = {k: np.ascontiguousarray(v) for k, v in result.items() if isinstance(v, np.ndarray)}
     try: told = json.dumps({k: v for k, v in result.items() if k not in arrays}, default=lambda o: o.tolist())
-    except (TypeError, AttributeError) as e: raise ValueError(f"a job may return arrays and what JSON can hold, and this one did not: {e}") from None
+    except (TypeError, AttributeError) as e:
+        raise ValueError(f"a job may return arrays and what JSON can hold, and this one did not: {e}") from None
     with whole(path, _REMEDY) as part: part.write_bytes(safetensors.save(arrays, dict(result=told)))
 
 def load_result(
@@ -40,8 +41,10 @@ def load_result(
 )->dict: # as it was saved. `ValueError` if the file is damaged
     "Read a job's result."
     try:
-        with safe_open(path, "np") as f: return json.loads(f.metadata()["result"]) | {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, TypeError, KeyError, ValueError) as e: raise ValueError(f"{path} is no whole result ({e}): remove it, and go on with resume=True") from None
+        with safe_open(path, "np") as f:
+            return json.loads(f.metadata()["result"]) | {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, TypeError, KeyError, ValueError) as e:
+        raise ValueError(f"{path} is no whole result ({e}): remove it, and go on with resume=True") from None
 
 # %% ../nbs/35_sweep.ipynb #81b079c9
 def attempt(
@@ -53,7 +56,8 @@ def attempt(
     "Do one job, whatever comes of it."
     start = time.perf_counter()
     try: told = dict(status="done", result=work(base, name, payload))
-    except Exception as e: told = dict(status="failed", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+    except Exception as e:
+        told = dict(status="failed", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
     return told | dict(seconds=round(time.perf_counter()-start, 3))
 
 # %% ../nbs/35_sweep.ipynb #27634890
@@ -70,7 +74,9 @@ def _serve(pipe, packed, threads):
     try:
         setup, work = cloudpickle.loads(packed)
         base = setup() if setup else None
-    except Exception as e: return pipe.send(dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc()))
+    except Exception as e:
+        failure = dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+        return pipe.send(failure)
     pipe.send(dict(status="ready"))
     while (job := pipe.recv()) is not None: pipe.send(attempt(work, base, *job))
 
@@ -82,11 +88,13 @@ class _Packed:
 
 class Processes:
     "Workers as processes of this machine"
-    def __init__(self, setup, work, workers): self.packed, self.threads = cloudpickle.dumps((setup, work)), max(1, (os.cpu_count() or 1)//workers)
+    def __init__(self, setup, work, workers):
+        self.packed, self.threads = cloudpickle.dumps((setup, work)), max(1, (os.cpu_count() or 1)//workers)
     def start(self):
         here, there = (context := get_context("spawn")).Pipe()
         process = context.Process(target=_Packed(_serve), args=(there, self.packed, self.threads), daemon=True)
-        process.start(); there.close()
+        process.start()
+        there.close()
         return process, here
     def send(self, worker, name, payload):
         try: worker[1].send((name, payload))
@@ -97,12 +105,16 @@ class Processes:
             try: yield worker, pipe.recv()
             except (EOFError, ConnectionResetError):
                 worker[0].join()
-                yield worker, dict(status="died", reason=f"its worker ended with exit code {worker[0].exitcode}; −9 is often a want of memory".replace("code -", "code −"))
+                reason = f"its worker ended with exit code {worker[0].exitcode}; −9 is often a want of memory"
+                yield worker, dict(status="died", reason=reason.replace("code -", "code −"))
     def stop(self, workers, idle):
         for process, pipe in idle: # these can end by themselves, and so clean up
             with suppress(OSError): pipe.send(None)
             process.join(10)
-        for process, pipe in workers: process.kill(); process.join(); pipe.close()
+        for process, pipe in workers:
+            process.kill()
+            process.join()
+            pipe.close()
 
 # %% ../nbs/35_sweep.ipynb #7e547c51
 class Actors:
@@ -111,15 +123,18 @@ class Actors:
         try: import ray
         except ImportError: raise ValueError("a cluster needs Ray: pip install gen2gen[cluster]") from None
         self.ray, self.mine, self.jobs = ray, not ray.is_initialized(), {}
-        if self.mine: self._connect(dict(num_cpus=workers, address="local", include_dashboard=False) if address == "local" else dict(address=address))
+        local = dict(num_cpus=workers, address="local", include_dashboard=False)
+        if self.mine: self._connect(local if address == "local" else dict(address=address))
         class Actor:
             def __init__(self, packed): self.packed, self.base = packed, ()
             def job(self, name, payload):
                 setup, work = cloudpickle.loads(self.packed)
                 try: self.base = self.base or (setup() if setup else None,)
-                except Exception as e: return dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+                except Exception as e:
+                    return dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
                 return attempt(work, self.base[0], name, payload)
-        self.actor, self.packed = ray.remote(Actor).options(**{"num_cpus": 1, **(options or {})}), cloudpickle.dumps((setup, work))
+        self.actor = ray.remote(Actor).options(**{"num_cpus": 1, **(options or {})})
+        self.packed = cloudpickle.dumps((setup, work))
     def _connect(self, where, tries=3):
         "Ray gives its own node 30 s to start, which a busy machine may exceed."
         try: self.ray.init(**where, log_to_driver=False, logging_level="error")
@@ -133,7 +148,8 @@ class Actors:
         for ref in self.ray.wait(list(self.jobs), timeout=timeout)[0]:
             worker = self.jobs.pop(ref)
             try: yield worker, self.ray.get(ref)
-            except self.ray.exceptions.RayError as e: yield worker, dict(status="died", reason=f"its actor is gone ({type(e).__name__})")
+            except self.ray.exceptions.RayError as e:
+                yield worker, dict(status="died", reason=f"its actor is gone ({type(e).__name__})")
     def stop(self, workers, idle):
         for w in workers: self.ray.kill(w)
         if self.mine: self.ray.shutdown()
@@ -149,8 +165,11 @@ def claimed(
         for part in ("results", "failed"): (out/part).mkdir(parents=True, exist_ok=True)
         lock = FileLock(out/"sweep.lock", timeout=0)
         lock.acquire()
-    except Timeout: raise BlockingIOError(f"{out}: another sweep is writing there; wait until it is done, stop it, or give another folder") from None
-    except OSError as e: raise OSError(e.errno, f"{out} cannot be written ({e.strerror}): choose another folder or make room") from e
+    except Timeout:
+        raise BlockingIOError(f"{out}: another sweep is writing there; wait until it is done, stop it, "
+                              "or give another folder") from None
+    except OSError as e:
+        raise OSError(e.errno, f"{out} cannot be written ({e.strerror}): choose another folder or make room") from e
     try:
         for part in out.rglob(".part-*"): shutil.rmtree(part, ignore_errors=True) # left half-written by a killed sweep
         yield out
@@ -160,16 +179,23 @@ def claimed(
 def _check_jobs(jobs, workers):
     if not jobs: raise ValueError("there are no jobs: give a dict, name → payload")
     if workers < 1: raise ValueError(f"workers={workers}: at least one is needed")
-    if bad := [o for o in jobs if not re.fullmatch(r"\w[\w .-]*", str(o))]: raise ValueError(f"the job's name {bad[0]!r} is to name a file; use letters, digits, blanks, dots and dashes")
+    if bad := [o for o in jobs if not re.fullmatch(r"\w[\w .-]*", str(o))]:
+        raise ValueError(f"the job's name {bad[0]!r} is to name a file; "
+                         "use letters, digits, blanks, dots and dashes")
 
 def _begin(out, settings, resume):
     "Write down the settings of a new sweep, or check those of an old one."
     now, file = json.loads(json.dumps(settings)), out/"sweep.json"
     if not file.exists(): return _write_json(file, now)
-    if not resume: raise FileExistsError(f"{out} holds a sweep already: go on with it by resume=True, or give another folder")
+    if not resume:
+        raise FileExistsError(f"{out} holds a sweep already: go on with it by resume=True, "
+                              "or give another folder")
     try: then = json.loads(file.read_text(encoding="utf-8"))
     except ValueError: raise ValueError(f"{file} is damaged: give another folder as out") from None
-    if other := [f"{k}: {then.get(k)!r} then, {now.get(k)!r} now" for k in sorted({*then, *now}) if then.get(k) != now.get(k)]: raise ValueError(f"{out} holds a sweep with other settings ({'; '.join(other)}): go on with its settings, or give another folder")
+    changed = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+    if other := [f"{k}: {then.get(k)!r} then, {now.get(k)!r} now" for k in changed]:
+        raise ValueError(f"{out} holds a sweep with other settings ({'; '.join(other)}): "
+                         "go on with its settings, or give another folder")
 
 def _keep(out, name, told):
     "Write down the outcome of a job."
@@ -188,15 +214,26 @@ def _drive(crew, workers, jobs, names, keep):
     try:
         while queue or busy:
             while queue and len(busy) < workers:
-                if not idle: idle.append(crew.start()); every.append(idle[-1])
-                worker = idle.pop(); busy[id(worker)] = worker, queue.popleft()
+                if not idle:
+                    idle.append(crew.start())
+                    every.append(idle[-1])
+                worker = idle.pop()
+                busy[id(worker)] = worker, queue.popleft()
                 crew.send(worker, busy[id(worker)][1], jobs[busy[id(worker)][1]])
             for worker, told in crew.wait([w for w, _ in busy.values()], 1.):
-                if told["status"] == "ready": ready.add(id(worker)); continue
+                if told["status"] == "ready":
+                    ready.add(id(worker))
+                    continue
                 _, name = busy.pop(id(worker))
-                if told["status"] == "setup": raise ValueError(f"a worker could not be set up: {told['reason']}") from RuntimeError(told["traceback"])
-                if told["status"] != "died": idle.append(worker); keep(name, told); continue
-                if isinstance(crew, Processes) and id(worker) not in ready: raise RuntimeError(f"a worker died while it started: {told['reason']}")
+                if told["status"] == "setup":
+                    cause = RuntimeError(told["traceback"])
+                    raise ValueError(f"a worker could not be set up: {told['reason']}") from cause
+                if told["status"] != "died":
+                    idle.append(worker)
+                    keep(name, told)
+                    continue
+                if isinstance(crew, Processes) and id(worker) not in ready:
+                    raise RuntimeError(f"a worker died while it started: {told['reason']}")
                 deaths[name] += 1
                 if deaths[name] < 2: queue.appendleft(name)
                 else: keep(name, dict(status="failed", reason=f"{told['reason']}, twice", seconds=None))
@@ -222,14 +259,21 @@ def sweep(
         _begin(folder, settings or {}, resume)
         over = {p.stem for part in ["results"] + ["failed"]*(not retry) for p in (folder/part).iterdir()}
         names, failures = [o for o in jobs if o not in over], 0
-        with tqdm(total=len(jobs), initial=len(jobs)-len(names), desc="sweep", unit="job", smoothing=0, disable=not progress) as bar:
+        with tqdm(total=len(jobs), initial=len(jobs)-len(names), desc="sweep", unit="job", smoothing=0,
+                  disable=not progress) as bar:
             def keep(name, told):
                 nonlocal failures
                 failures += _keep(folder, name, told) == "failed"
-                bar.set_postfix(failed=failures, refresh=False); bar.update()
+                bar.set_postfix(failed=failures, refresh=False)
+                bar.update()
             try:
-                if names: _drive(Actors(setup, work, workers, ray, ray_options) if ray else Processes(setup, work, workers), workers, jobs, names, keep)
-            except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped with {bar.n} of {len(jobs)} jobs done; go on with resume=True") from None
+                if names:
+                    if ray: crew = Actors(setup, work, workers, ray, ray_options)
+                    else: crew = Processes(setup, work, workers)
+                    _drive(crew, workers, jobs, names, keep)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"stopped with {bar.n} of {len(jobs)} jobs done; "
+                                        "go on with resume=True") from None
         return gather(folder, jobs)
 
 # %% ../nbs/35_sweep.ipynb #bf6581fe
@@ -240,12 +284,18 @@ def gather(
     "The outcomes of a sweep as one table."
     import pandas as pd
     out, rows = Path(out), []
-    done, failed = ({p.stem: p for p in (out/part).glob(f"*.{ext}")} for part, ext in (("results", "safetensors"), ("failed", "json")))
+    done, failed = ({p.stem: p for p in (out/part).glob(f"*.{ext}")}
+                    for part, ext in (("results", "safetensors"), ("failed", "json")))
     for name in (sorted({*done, *failed}) if jobs is None else jobs):
-        if name in done: told = dict(status="done") | {k: v for k, v in load_result(done[name]).items() if not isinstance(v, np.ndarray)}
-        elif name in failed: told = {k: v for k, v in json.loads(failed[name].read_text(encoding="utf-8")).items() if k != "traceback"}
+        if name in done:
+            result = load_result(done[name]).items()
+            told = dict(status="done") | {k: v for k, v in result if not isinstance(v, np.ndarray)}
+        elif name in failed:
+            outcome = json.loads(failed[name].read_text(encoding="utf-8"))
+            told = {k: v for k, v in outcome.items() if k != "traceback"}
         else: told = dict(status="open")
-        rows.append(dict(job=name, status=None, reason=None, seconds=None) | {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in told.items()})
+        row = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in told.items()}
+        rows.append(dict(job=name, status=None, reason=None, seconds=None) | row)
     df = pd.DataFrame(rows, columns=None if rows else ["job", "status", "reason", "seconds"])
     with whole(out/"results.parquet", _REMEDY) as part: df.to_parquet(part, index=False)
     return df

@@ -30,7 +30,8 @@ from .scenes import shape_mask, stills, texture
 # %% ../nbs/32_tasks.ipynb #cd1c53f0
 def _chance(seed, i, what):
     "A torch generator for one purpose of pair i."
-    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, i, what)).generate_state(1, np.uint64)[0] >> 1))
+    seeds = np.random.SeedSequence((seed, i, what))
+    return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
 def _scene(g, size):
     "One scene; drawn again while its things cover less than a tenth, since a bare ground shows no change"
@@ -58,7 +59,9 @@ def photo_pictures(
     names=TASK_PHOTOS, # photographs to take turns
 )->np.ndarray: # (n, size, size, 3) uint8. `ValueError` for a photograph that pretraining uses
     "Crops of photographs that no pretraining has seen"
-    if bad := [o for o in names if o in PRETRAINING_PHOTOS]: raise ValueError(f"the photograph {bad[0]!r} is in the pretraining of tiny; there are {', '.join(TASK_PHOTOS)}")
+    if bad := [o for o in names if o in PRETRAINING_PHOTOS]:
+        raise ValueError(f"the photograph {bad[0]!r} is in the pretraining of tiny; "
+                         f"there are {', '.join(TASK_PHOTOS)}")
     x = photos(list(names), size, crops=-(-n//len(names)), seed=seed)
     return x.reshape(len(names), -1, size, size, 3).swapaxes(0, 1).reshape(-1, size, size, 3)[:n]
 
@@ -72,7 +75,8 @@ def _named(source):
 def _given(pictures, n, seed, layers):
     "n of the pictures, or, for layers, sets of them"
     x = as_pictures(pictures, "source")
-    if not layers and n > len(x): raise ValueError(f"n={n}: there are {len(x)} pictures to make pairs of; give 1 ≤ n ≤ {len(x)}")
+    if not layers and n > len(x):
+        raise ValueError(f"n={n}: there are {len(x)} pictures to make pairs of; give 1 ≤ n ≤ {len(x)}")
     order = np.random.default_rng(seed).permutation(len(x))
     return x[order[:n]] if not layers else x[order[(np.arange(n)[:, None] + np.arange(layers)) % len(x)]]
 
@@ -89,7 +93,9 @@ def materials(
         return np.stack([_uint8(texture(layers, size, _chance(seed, i, 1))) for i in range(n)])
     names = _named(source)
     if names is None: return _given(source, n, seed, layers)
-    if not set(names) <= set(TASK_PHOTOS): raise ValueError(f"there is no source {source!r}; give 'scenes', 'photos', pictures, or photographs out of {', '.join(TASK_PHOTOS)}")
+    if not set(names) <= set(TASK_PHOTOS):
+        raise ValueError(f"there is no source {source!r}; give 'scenes', 'photos', pictures, "
+                         f"or photographs out of {', '.join(TASK_PHOTOS)}")
     if not layers: return photo_pictures(n, seed, size, names)
     return photo_pictures(n*layers, seed, size, names).reshape(n, layers, size, size, 3)
 
@@ -118,7 +124,9 @@ def define(
     **facts, # the other fields of `Task`
 ):
     "Register a function as the task of its name"
-    def register(f): TASKS[f.__name__] = Task(f.__name__, about, f, **facts); return f
+    def register(f):
+        TASKS[f.__name__] = Task(f.__name__, about, f, **facts)
+        return f
     return register
 
 # %% ../nbs/32_tasks.ipynb #f7892bbb
@@ -133,7 +141,8 @@ def hflip(
 # %% ../nbs/32_tasks.ipynb #64301325
 def _draw(pairs, n, seed):
     "n of the pairs; sets of one seed are nested."
-    if n > len(pairs): raise ValueError(f"n={n}: there are {len(pairs)} pairs to choose from; give 1 ≤ n ≤ {len(pairs)}")
+    if n > len(pairs):
+        raise ValueError(f"n={n}: there are {len(pairs)} pairs to choose from; give 1 ≤ n ≤ {len(pairs)}")
     return pairs[np.random.default_rng(seed).permutation(len(pairs))[:n]]
 
 def _pairs(self,
@@ -167,7 +176,9 @@ def task(
     if path.is_dir() or path.is_file():
         return Task(path.stem, f"The pairs in {path}", folder=path, n=len(load_pairs(path, 8, "pad")))
     near = difflib.get_close_matches(str(name), TASKS, 1)
-    raise ValueError(f"there is no task {str(name)!r}{f' (did you mean {near[0]!r}?)' if near else ''}; there are {', '.join(TASKS)}, or give a folder with input/ and target/")
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"there is no task {str(name)!r}{hint}; there are {', '.join(TASKS)}, "
+                     "or give a folder with input/ and target/")
 
 # %% ../nbs/32_tasks.ipynb #c2ea238a
 @define("Top–bottom mirror", split="test")
@@ -180,7 +191,8 @@ def rot90(x, rng):
     "The picture lies on its left side; square pictures only"
     return x, np.rot90(x)
 
-@define("Shift to the right by a quarter of the width; what leaves comes in again on the left", split="development", seen=True, kin=("scroll", "pan"))
+@define("Shift to the right by a quarter of the width; what leaves comes in again on the left",
+        split="development", seen=True, kin=("scroll", "pan"))
 def shift(x, rng):
     "What leaves on the right comes in on the left"
     return x, np.roll(x, x.shape[1]//4, 1)
@@ -204,14 +216,16 @@ def jigsaw(x, rng):
     return y, x
 
 # %% ../nbs/32_tasks.ipynb #75027ac2
-RAMP = np.array([(18, 30, 80), (40, 110, 160), (60, 130, 70), (215, 190, 120), (170, 95, 60), (245, 245, 245)], float) # water … snow
+RAMP = np.array([(18, 30, 80), (40, 110, 160), (60, 130, 70),
+                 (215, 190, 120), (170, 95, 60), (245, 245, 245)], float) # water … snow
 
 def terrain(
     x, # (H, W, 3) uint8
 )->np.ndarray: # (H, W, 3) uint8
     "Colours that follow brightness"
     l = color.rgb2gray(x)
-    return np.stack([np.interp(l, np.linspace(0, 1, len(RAMP)), RAMP[:, c]) for c in range(3)], -1).round().astype(np.uint8)
+    channels = [np.interp(l, np.linspace(0, 1, len(RAMP)), RAMP[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
 
 def _grey(x): return np.repeat((255*color.rgb2gray(x)).round().astype(np.uint8)[..., None], 3, -1)
 
@@ -323,7 +337,8 @@ def pose(tex, rng):
     j, (x, _) = figure(rng, size), layered(tex[:2], _torch(rng))
     x = x.astype(float)
     def draw(mask, t): x[:] = x+(t-x)*mask[..., None]
-    parts = [(k, 3, .075) for k in range(4)] + [(k, 2, .1) for k in range(4, 8)] + [(k, 2, .065) for k in range(8, 12)] + [(12, 4, .06)]
+    parts = ([(k, 3, .075) for k in range(4)] + [(k, 2, .1) for k in range(4, 8)]
+             + [(k, 2, .065) for k in range(8, 12)] + [(12, 4, .06)])
     for k, t, w in parts: draw(stroke(*j[list(LIMBS[k])], size, w), tex[t])
     draw(stroke(j[[2, 3]].mean(0), j[12], size, .17), tex[2])
     draw(stroke(j[13]*.6+j[12]*.4, j[13]*.6+j[12]*.4, size, .15), tex[4])
@@ -335,7 +350,8 @@ def pixel_art(x, rng):
     "Blocks of 1/16 of the side, at least 2 pixels"
     h, w = x.shape[:2]
     k = max(2, h//16)
-    small = Image.fromarray(x).resize((w//k, h//k), Image.Resampling.BOX).quantize(12, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small = Image.fromarray(x).resize((w//k, h//k), Image.Resampling.BOX)
+    small = small.quantize(12, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     return x, np.asarray(small.convert("RGB").resize((w, h), Image.Resampling.NEAREST))
 
 @define("Cubism: shaded facets")
@@ -352,7 +368,8 @@ def cubism(x, rng):
     return x, y.clip(0, 255).astype(np.uint8)
 
 # %% ../nbs/32_tasks.ipynb #baeaddcc
-INKS = np.array([(25, 28, 60), (38, 70, 120), (110, 150, 170), (225, 210, 175), (245, 236, 214), (190, 70, 50), (205, 150, 80), (110, 120, 70), (70, 60, 55)], np.uint8)
+INKS = np.array([(25, 28, 60), (38, 70, 120), (110, 150, 170), (225, 210, 175), (245, 236, 214),
+                 (190, 70, 50), (205, 150, 80), (110, 120, 70), (70, 60, 55)], np.uint8)
 
 @define("Ukiyo-e: flat areas in nine inks, with contours")
 def ukiyo_e(x, rng):
@@ -416,8 +433,10 @@ def measure(
     from gen2gen.registry import load_vdm
     t = task(t)
     ns, budget = (t.n,) if ns is None else ns, dict(transition=t.transition) | budget
-    df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name, progress=False, **budget)
-    return save_results(df, path, digits=4, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test), size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
+    df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name,
+                  progress=False, **budget)
+    return save_results(df, path, digits=4, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test),
+                        size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
 
 def measured(
     *paths, # .csv files of `measure`
@@ -444,6 +463,7 @@ def compared(
             V = {m: o.pivot(index="image", columns="seed", values="value") for m, o in part.groupby("method")}
             sign = 1 if get_metric(metric).higher_is_better else -1
             best = max(V.keys()-{"lora"}, key=lambda m: sign*V[m].to_numpy().mean())
-            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])), f"{best} {told(crossed_ci(V[best]))}", told(crossed_ci(V["lora"]-V[best]))))
+            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])),
+                         f"{best} {told(crossed_ci(V[best]))}", told(crossed_ci(V["lora"]-V[best]))))
     columns = ["task", "n", "metric", "fine-tuned", "best control", "difference"]
     return pd.DataFrame(rows, columns=columns).set_index("task") if there else _not_run(paths)
