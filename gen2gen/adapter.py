@@ -59,7 +59,8 @@ def generate(
     check_settings(samples=samples, seed=seed, steps=steps, n_frames=n_frames, batch_size=batch_size)
     first, keys, videos = np.broadcast_to(first, len(images)), [content(x) for x in images], []
     jobs = [(i, s) for i in range(len(images)) for s in range(samples)]
-    with tqdm(total=len(jobs), desc='predict', unit='video', leave=False, disable=not progress or len(jobs) <= batch_size) as bar:
+    with tqdm(total=len(jobs), desc='predict', unit='video', leave=False,
+              disable=not progress or len(jobs) <= batch_size) as bar:
         for at in range(0, len(jobs), batch_size):
             part = jobs[at:at+batch_size]
             noise = [seeded(seed, keys[i], int(first[i])+s) for i, s in part]
@@ -221,7 +222,8 @@ def lora_config(
 )->LoraConfig:
     "peft's description of a LoRA on a VDM"
     targets = vdm.lora_targets if targets is None else targets
-    return LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=targets if isinstance(targets, str) else list(targets))
+    return LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha,
+                      target_modules=targets if isinstance(targets, str) else list(targets))
 
 @contextmanager
 def _quiet():
@@ -235,7 +237,8 @@ def lora_state(
     name:str, # of the adapter in peft
 )->dict: # name → tensor
     "The LoRA weights in a model, by diffusers' names; those of a second expert stand behind its prefix"
-    return {prefix+k: v for prefix, t in vdm.experts.items() for k, v in get_peft_model_state_dict(t, adapter_name=name).items()}
+    return {prefix+k: v for prefix, t in vdm.experts.items()
+            for k, v in get_peft_model_state_dict(t, adapter_name=name).items()}
 
 def expert_part(
     vdm:VDM, # the model
@@ -244,7 +247,8 @@ def expert_part(
 )->dict: # its names without the prefix → tensor
     "What of a state belongs to one expert"
     others = tuple(p for p in vdm.experts if p and p != prefix)
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and not (others and k.startswith(others))}
+    return {k.removeprefix(prefix): v for k, v in state.items()
+            if k.startswith(prefix) and not (others and k.startswith(others))}
 
 # %% ../nbs/20_adapter.ipynb #228ede34
 @contextmanager
@@ -278,7 +282,8 @@ def base_weights(
     vdm:VDM, # the model
 )->dict: # name → parameter
     "The weights of a transformer by their own names, whether or not LoRA layers stand over them"
-    return {prefix+k.replace('.base_layer.', '.'): p for prefix, t in vdm.experts.items() for k, p in t.named_parameters() if '.lora_' not in k}
+    return {prefix+k.replace('.base_layer.', '.'): p for prefix, t in vdm.experts.items()
+            for k, p in t.named_parameters() if '.lora_' not in k}
 
 @contextmanager
 def weights_on(
@@ -287,7 +292,8 @@ def weights_on(
 ):
     "Other weights in the transformer while the block runs"
     weights, models = base_weights(vdm), vdm.experts.values()
-    before, outer = {k: p.detach().clone() for k, p in weights.items()}, bool(getattr(vdm.transformer, 'peft_config', {}))
+    before, outer = ({k: p.detach().clone() for k, p in weights.items()},
+                     bool(getattr(vdm.transformer, 'peft_config', {})))
     def put(state):
         with torch.no_grad():
             for k, p in weights.items(): p.copy_(state[k])
@@ -323,7 +329,8 @@ class Adapter:
     ):
         self.vdm, self.config = vdm, config
         self.state = {k: v.detach().clone().contiguous() for k, v in state.items()}
-        self.settings = dict(n_frames=vdm.default_frames, method='full' if config is None else 'lora') | (settings or {})
+        self.settings = (dict(n_frames=vdm.default_frames, method='full' if config is None else 'lora')
+                         | (settings or {}))
         self.settings['vdm'] = dict(vdm.fingerprint)
 
     def __repr__(self):
@@ -359,7 +366,9 @@ def predict(self:Adapter,
     if size: check_videos(self.vdm, self.settings['n_frames'], *size)
     images, sizes = fit_pictures(given, size, resize)
     if not size: check_videos(self.vdm, self.settings['n_frames'], *images.shape[1:3])
-    with self.active(): videos = generate(self.vdm, images, samples, seed, steps, self.settings['n_frames'], batch_size or 16, progress)
+    with self.active():
+        videos = generate(self.vdm, images, samples, seed, steps, self.settings['n_frames'],
+                          batch_size or 16, progress)
     out = Predictions.of(images, videos, names)
     out.resize, out.fitted = resize, fit_note(sizes, images.shape[1:3], resize)
     if out.fitted and progress: tqdm.write(out.fitted, file=sys.stderr)
@@ -398,7 +407,9 @@ def save(self:Adapter,
             config = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
             mixin = getattr(diffusers.loaders, self.vdm.lora_mixin)
             for prefix, name in zip(self.vdm.experts, LORA_FILES):
-                mixin.save_lora_weights(tmp, transformer_lora_layers=expert_part(self.vdm, self.state, prefix), weight_name=name, transformer_lora_adapter_metadata=config)
+                layers = expert_part(self.vdm, self.state, prefix)
+                mixin.save_lora_weights(tmp, transformer_lora_layers=layers, weight_name=name,
+                                        transformer_lora_adapter_metadata=config)
         files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(tmp.iterdir())}
         about = dict(weights=next(iter(files)), sha256=next(iter(files.values())), settings=self.settings)
         if len(files) > 1: about['files'] = files
@@ -409,21 +420,26 @@ def save(self:Adapter,
 # %% ../nbs/20_adapter.ipynb #c97d08cc
 def _described(folder):
     "The parsed `gen2gen.json` of an adapter folder"
-    if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder; an adapter is the folder that Adapter.save made')
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder; an adapter is the folder that Adapter.save made')
     file = folder/LAST
     if not file.is_file():
         for name in (LORA_WEIGHT_NAME_SAFE, WEIGHTS):
-            if (folder/name).is_file(): raise FileNotFoundError(f'{file} is missing: the folder holds weights only; save the adapter again')
+            if (folder/name).is_file():
+                raise FileNotFoundError(f'{file} is missing: the folder holds weights only; save the adapter again')
         try: weights_file(folder, LORA_WEIGHT_NAME_SAFE) # refuses a pickle by its name
         except FileNotFoundError:
-            raise FileNotFoundError(f'{folder} is not an adapter folder: give one that Adapter.save or a finished finetune(out=FOLDER) made, with {LAST} and the weights in it') from None
+            raise FileNotFoundError(f'{folder} is not an adapter folder: give one that Adapter.save or a finished '
+                                    f'finetune(out=FOLDER) made, with {LAST} and the weights in it') from None
     readable(file)
     try:
         about = json.loads(file.read_text(encoding='utf-8'))
         about['weights'], about['sha256'], about['settings']['method'], about['settings']['n_frames']
         about['settings']['vdm']['name'], about['settings']['vdm']['revision']
-    except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is damaged ({e!r}): save or copy the adapter again') from e
-    if strange := {about['weights'], *about.get('files', ())}-{*LORA_FILES, WEIGHTS}: raise ValueError(f'{file} names {strange.pop()!r} as its weights, which is no file of an adapter')
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f'{file} is damaged ({e!r}): save or copy the adapter again') from e
+    if strange := {about['weights'], *about.get('files', ())}-{*LORA_FILES, WEIGHTS}:
+        raise ValueError(f'{file} names {strange.pop()!r} as its weights, which is no file of an adapter')
     return about
 
 def _home(vdm, wanted, folder, download=False):
@@ -435,11 +451,14 @@ def _home(vdm, wanted, folder, download=False):
         vdm = load_vdm(name, pretrained=False, seed=int(revision[7:]), **how)
     elif vdm is None: vdm = load_vdm(name, download=download, **how, **at)
     vdm = load_vdm(vdm)
-    if vdm.name != name: raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
+    if vdm.name != name:
+        raise ValueError(f'{folder} is an adapter of the VDM {name!r}, not of {vdm.name!r}: load that one')
     if vdm.revision != revision:
-        raise ValueError(f'{folder} was trained on revision {revision} of {name!r}, and this is revision {vdm.revision}: load the weights it was trained on, or train it again')
+        raise ValueError(f'{folder} was trained on revision {revision} of {name!r}, and this is revision '
+                         f'{vdm.revision}: load the weights it was trained on, or train it again')
     if other := [k for k, v in how.items() if vdm.fingerprint.get(k) != v]:
-        raise ValueError(f'{folder} was trained with {other[0]}={how[other[0]]!r}, and this model has {other[0]}={vdm.fingerprint.get(other[0])!r}: load the model with that')
+        raise ValueError(f'{folder} was trained with {other[0]}={how[other[0]]!r}, and this model has '
+                         f'{other[0]}={vdm.fingerprint.get(other[0])!r}: load the model with that')
     return vdm
 
 # %% ../nbs/20_adapter.ipynb #3647b73b
@@ -449,7 +468,8 @@ def _lora_file(file):
     try:
         meta = json.loads(header[LORA_ADAPTER_METADATA_KEY])
         rank, alpha = int(meta['transformer.r']), meta['transformer.lora_alpha']
-    except (KeyError, ValueError, TypeError) as e: raise ValueError(f'{file} does not say its rank and alpha ({e!r}): save the adapter again') from e
+    except (KeyError, ValueError, TypeError) as e:
+        raise ValueError(f'{file} does not say its rank and alpha ({e!r}): save the adapter again') from e
     state = {k.removeprefix('transformer.'): v for k, v in load_file(file).items()}
     return state, rank, alpha, meta.get('transformer.target_modules')
 
@@ -477,7 +497,8 @@ def load_adapter(
         config = lora_config(vdm, rank, alpha, targets)
         with lora_on(vdm, config) as name: want = lora_state(vdm, name)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in want.items()}:
-        raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r}: it is an adapter of another model')
+        raise ValueError(f'the weights in {file} do not fit the layers of {vdm.name!r}: '
+                         'it is an adapter of another model')
     refuse_nonfinite(state, file)
     return Adapter(vdm, state, settings, config)
 
@@ -487,7 +508,8 @@ def export_comfy(self:Adapter,
     path, # the file; for two experts, `_high_noise` and `_low_noise` are added to its name
 )->list: # the files written. `ValueError` for an adapter of every weight
     "Write the LoRA as ComfyUI reads it"
-    if self.config is None: raise ValueError('this adapter holds every weight of the model, and no LoRA: ComfyUI loads it as a model')
+    if self.config is None:
+        raise ValueError('this adapter holds every weight of the model, and no LoRA: ComfyUI loads it as a model')
     refuse_nonfinite(self.state, f'{path} is not written')
     path, scale, written = Path(path), self.config.lora_alpha/self.config.r, []
     for prefix, part in zip(self.vdm.experts, ('_high_noise', '_low_noise')):

@@ -19,15 +19,20 @@ from .fullsize import FullSize, load_fullsize, posterior
 
 # %% ../nbs/13_cogvideox.ipynb #7865ccfe
 TRANSFORMER, VAE = CogVideoXTransformer3DModel, AutoencoderKLCogVideoX
-_COMMON = dict(num_attention_heads=48, attention_head_dim=64, in_channels=32, out_channels=16, num_layers=42, time_embed_dim=512, text_embed_dim=4096,
-               max_text_seq_length=226, patch_size=2, temporal_compression_ratio=4, use_rotary_positional_embeddings=True)
-_VAE = dict(block_out_channels=(128, 256, 256, 512), latent_channels=16, layers_per_block=3, scaling_factor=.7, down_block_types=('CogVideoXDownBlock3D',)*4,
-            up_block_types=('CogVideoXUpBlock3D',)*4)
+_COMMON = dict(num_attention_heads=48, attention_head_dim=64, in_channels=32, out_channels=16, num_layers=42,
+               time_embed_dim=512, text_embed_dim=4096, max_text_seq_length=226, patch_size=2,
+               temporal_compression_ratio=4, use_rotary_positional_embeddings=True)
+_VAE = dict(block_out_channels=(128, 256, 256, 512), latent_channels=16, layers_per_block=3, scaling_factor=.7,
+            down_block_types=('CogVideoXDownBlock3D',)*4, up_block_types=('CogVideoXUpBlock3D',)*4)
 CONFIGS = {
-    'cogvideox1.5-5b-i2v': dict(transformer=dict(_COMMON, sample_width=300, sample_height=300, sample_frames=81, patch_size_t=2, ofs_embed_dim=512,
-                                                 patch_bias=False, use_learned_positional_embeddings=False), vae=dict(_VAE, invert_scale_latents=True)),
-    'cogvideox-5b-i2v': dict(transformer=dict(_COMMON, sample_width=90, sample_height=60, sample_frames=49, patch_size_t=None, ofs_embed_dim=None,
-                                              patch_bias=True, use_learned_positional_embeddings=True), vae=dict(_VAE, invert_scale_latents=False)),
+    'cogvideox1.5-5b-i2v': dict(
+        transformer=dict(_COMMON, sample_width=300, sample_height=300, sample_frames=81, patch_size_t=2,
+                         ofs_embed_dim=512, patch_bias=False, use_learned_positional_embeddings=False),
+        vae=dict(_VAE, invert_scale_latents=True)),
+    'cogvideox-5b-i2v': dict(
+        transformer=dict(_COMMON, sample_width=90, sample_height=60, sample_frames=49, patch_size_t=None,
+                         ofs_embed_dim=None, patch_bias=True, use_learned_positional_embeddings=True),
+        vae=dict(_VAE, invert_scale_latents=False)),
 }
 
 # %% ../nbs/13_cogvideox.ipynb #2d7489dc
@@ -80,27 +85,32 @@ class CogVideoX(FullSize):
     factors, multiple, default_frames, default_steps = (4, 8), 16, 9, 50
     prompt_options = dict(max_sequence_length=226)
     defaults = dict(lr=1e-4, rank=64, batch_size=2, steps=300)
-    paper = dict(rank=64, alpha=32, batch_size=2, accumulation=1, lr=1e-4, schedule='constant', max_grad_norm=1., seed=42, n_frames=9)  # B, Table 5
+    paper = dict(rank=64, alpha=32, batch_size=2, accumulation=1, lr=1e-4, schedule='constant',
+                 max_grad_norm=1., seed=42, n_frames=9)  # B, Table 5
     draws = 4           # noised copies of each training image
     image_dropout = 0.  # share of training steps that do not see the image
 
     def __init__(self, pipe, *args, **kwargs):
         super().__init__(pipe, *args, **kwargs)
-        self.factors, self.image_scale = (pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial), image_scale(pipe.vae.config)
+        self.factors, self.image_scale = ((pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial),
+                                          image_scale(pipe.vae.config))
         self.multiple = self.factors[1]*self.transformer.config.patch_size
         self.text = [self.text[0][:, :self.transformer.config.max_text_seq_length]]
-        if self.transformer.config.use_learned_positional_embeddings: self.default_frames = self.transformer.config.sample_frames
+        if self.transformer.config.use_learned_positional_embeddings:
+            self.default_frames = self.transformer.config.sample_frames
 
     @property
     def fingerprint(self): return super().fingerprint | dict(image_scale=round(self.image_scale, 6))
     def frames(self, n):
         c = self.transformer.config
         step = self.factors[0]*(c.patch_size_t or 1)
-        return c.sample_frames if c.use_learned_positional_embeddings else min(max(round((n-1)/step), 1)*step+1, c.sample_frames)
+        return (c.sample_frames if c.use_learned_positional_embeddings
+                else min(max(round((n-1)/step), 1)*step+1, c.sample_frames))
     def size(self, h, w):
         c, m = self.transformer.config, self.multiple
         largest = [s*self.factors[1] for s in (c.sample_height, c.sample_width)]
-        return tuple(largest) if c.use_learned_positional_embeddings else tuple(min(max(round(s/m), 1)*m, l) for s, l in zip((h, w), largest))
+        return (tuple(largest) if c.use_learned_positional_embeddings
+                else tuple(min(max(round(s/m), 1)*m, l) for s, l in zip((h, w), largest)))
     def latent_shape(self, n, n_frames, h, w):
         n, c, f, h, w = super().latent_shape(n, n_frames, h, w)
         return n, c, f+-f % (self.transformer.config.patch_size_t or 1), h, w
@@ -113,12 +123,15 @@ def recognise(cls:CogVideoX,
 )->str: # the published name, or the family's. `ValueError` for weights that take no image
     "Which model a pipeline folder holds"
     config = configs['transformer']
-    if config.get('_class_name', TRANSFORMER.__name__) != TRANSFORMER.__name__: raise ValueError(f'the transformer is a {config["_class_name"]}, not a {TRANSFORMER.__name__}')
+    if config.get('_class_name', TRANSFORMER.__name__) != TRANSFORMER.__name__:
+        raise ValueError(f'the transformer is a {config["_class_name"]}, not a {TRANSFORMER.__name__}')
     if config['in_channels'] == config['out_channels']:
-        raise ValueError(f'this CogVideoX is a text-to-video model: {config["in_channels"]} channels in, where image-to-video has twice as many as out; '
+        raise ValueError(f'this CogVideoX is a text-to-video model: {config["in_channels"]} channels in, '
+                         'where image-to-video has twice as many as out; '
                          'take THUDM/CogVideoX1.5-5B-I2V or THUDM/CogVideoX-5b-I2V')
     same = lambda a, b: (list(a) if isinstance(a, tuple) else a) == b
-    return next((k for k, c in CONFIGS.items() if all(same(v, config.get(n)) for n, v in c['transformer'].items())), cls.family)
+    return next((k for k, c in CONFIGS.items()
+                 if all(same(v, config.get(n)) for n, v in c['transformer'].items())), cls.family)
 
 # %% ../nbs/13_cogvideox.ipynb #8b08d02d
 @patch
@@ -160,9 +173,11 @@ def velocity(self:CogVideoX,
     "What the network predicts"
     (n, _, f, h, w), c = x.shape, self.transformer.config
     z = torch.cat([x, image_channels(first, f, self.image_scale)], 1).transpose(1, 2).to(self.dtype)
-    rope = self.pipe._prepare_rotary_positional_embeddings(h*self.factors[1], w*self.factors[1], f, self.device) if c.use_rotary_positional_embeddings else None
+    rope = (self.pipe._prepare_rotary_positional_embeddings(h*self.factors[1], w*self.factors[1], f, self.device)
+            if c.use_rotary_positional_embeddings else None)
     ofs = None if c.ofs_embed_dim is None else z.new_full((1,), 2.)
-    return self.transformer(hidden_states=z, encoder_hidden_states=self.text[0].to(self.dtype).expand(n, -1, -1), timestep=t, ofs=ofs,
+    text = self.text[0].to(self.dtype).expand(n, -1, -1)
+    return self.transformer(hidden_states=z, encoder_hidden_states=text, timestep=t, ofs=ofs,
                             image_rotary_emb=rope, return_dict=False)[0].transpose(1, 2).float()
 
 # %% ../nbs/13_cogvideox.ipynb #9426cb2f
@@ -174,7 +189,8 @@ def loss(self:CogVideoX,
 )->torch.Tensor: # (n,)
     "Mean square error in the velocity, at one timestep and one draw of all noise a sample"
     n, noisy = len(latents), condition['noised'].to(self.device)
-    x = pad_front(self.vae.config.scaling_factor*posterior(latents.to(self.device), generator), self.transformer.config.patch_size_t)
+    x = pad_front(self.vae.config.scaling_factor*posterior(latents.to(self.device), generator),
+                  self.transformer.config.patch_size_t)
     k, seen = (uniform_rows(n, generator)*noisy.shape[1]).long(), uniform_rows(n, generator) >= self.image_dropout
     first = posterior(noisy[range(n), k], generator)*seen.view(-1, 1, 1, 1, 1).to(self.device)
     t = (uniform_rows(n, generator)*self.scheduler.config.num_train_timesteps).long().to(self.device)
@@ -208,7 +224,8 @@ def denoise(self:CogVideoX,
     scheduler, z = CogVideoXDDIMScheduler.from_config(self.scheduler.config), noise
     scheduler.set_timesteps(steps, self.device)
     with self.transformer.cache_context('cond'):
-        for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
+        for t in scheduler.timesteps:
+            z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
     return z[:, :, (self.transformer.config.patch_size_t or 1)-1:]
 
 # %% ../nbs/13_cogvideox.ipynb #14e665e1
@@ -242,6 +259,8 @@ def meta_inputs(
     f = (n_frames-1)//4+1
     f += -f % (c['patch_size_t'] or 1)
     tokens = f//(c['patch_size_t'] or 1)*(h//16)*(w//16)
-    return dict(hidden_states=torch.empty(batch, f, c['in_channels'], h//8, w//8, **e), encoder_hidden_states=torch.empty(batch, c['max_text_seq_length'], c['text_embed_dim'], **e),
-                timestep=torch.empty(batch, device='meta', dtype=torch.long), ofs=torch.empty(1, **e) if c['ofs_embed_dim'] else None,
+    return dict(hidden_states=torch.empty(batch, f, c['in_channels'], h//8, w//8, **e),
+                encoder_hidden_states=torch.empty(batch, c['max_text_seq_length'], c['text_embed_dim'], **e),
+                timestep=torch.empty(batch, device='meta', dtype=torch.long),
+                ofs=torch.empty(1, **e) if c['ofs_embed_dim'] else None,
                 image_rotary_emb=tuple(torch.empty(tokens, c['attention_head_dim'], device='meta') for _ in range(2)))

@@ -24,8 +24,10 @@ def random_unet(
     "A U-Net of three levels with attention at the lowest"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNet2DModel(in_channels=3, out_channels=3, block_out_channels=(32, 64, 96), layers_per_block=1, norm_num_groups=8, attention_head_dim=16,
-                           down_block_types=('DownBlock2D', 'DownBlock2D', 'AttnDownBlock2D'), up_block_types=('AttnUpBlock2D', 'UpBlock2D', 'UpBlock2D'))
+        return UNet2DModel(in_channels=3, out_channels=3, block_out_channels=(32, 64, 96), layers_per_block=1,
+                           norm_num_groups=8, attention_head_dim=16,
+                           down_block_types=('DownBlock2D', 'DownBlock2D', 'AttnDownBlock2D'),
+                           up_block_types=('AttnUpBlock2D', 'UpBlock2D', 'UpBlock2D'))
 
 # %% ../nbs/19_controls.ipynb #3bbaaa91
 def _tensor(pictures): return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()/127.5-1
@@ -34,7 +36,9 @@ def unet(
     train:Pairs, # n pairs, sides a multiple of 4
     inputs:np.ndarray, # (m, H, W, 3) uint8
     seed:int=0, # of the weights and the batches
-    lr:float=UNET['lr'], steps:int=UNET['steps'], batch_size:int=UNET['batch_size'], # peak learning rate, updates, pairs an update
+    lr:float=UNET['lr'], # peak learning rate
+    steps:int=UNET['steps'], # updates
+    batch_size:int=UNET['batch_size'], # pairs an update
 )->np.ndarray: # predictions (m, H, W, 3) uint8
     "Train a U-Net on the pairs, and predict"
     net, x, y = random_unet(seed), _tensor(train.inputs), _tensor(train.targets)
@@ -43,8 +47,11 @@ def unet(
     for _ in range(steps):
         i = torch.randint(len(x), (batch_size,), generator=g)
         loss = F.mse_loss(net(x[i], 0).sample, y[i])
-        opt.zero_grad(); loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.); opt.step(); schedule.step()
+        opt.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.)
+        opt.step()
+        schedule.step()
     with torch.no_grad(): out = torch.cat([net(o, 0).sample for o in _tensor(inputs).split(32)])
     return ((out+1)*127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
@@ -58,7 +65,9 @@ def otsu(
     inputs:np.ndarray, # (n, H, W, 3) uint8
 )->np.ndarray: # masks (n, H, W, 3), 0 or 255
     "Foreground by Otsu's threshold"
-    def one(x): g = rgb2gray(x); return _foreground(g > threshold_otsu(g)) if np.ptp(g) else np.zeros_like(x)
+    def one(x):
+        g = rgb2gray(x)
+        return _foreground(g > threshold_otsu(g)) if np.ptp(g) else np.zeros_like(x)
     return np.stack([one(x) for x in inputs])
 
 def grabcut(
@@ -69,7 +78,8 @@ def grabcut(
     def one(x):
         mask, (h, w) = np.zeros(x.shape[:2], np.uint8), x.shape[:2]
         cv2.setRNGSeed(0)
-        try: cv2.grabCut(np.ascontiguousarray(x[..., ::-1]), mask, (w//10, h//10, w-2*(w//10), h-2*(h//10)), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
+        try: cv2.grabCut(np.ascontiguousarray(x[..., ::-1]), mask, (w//10, h//10, w-2*(w//10), h-2*(h//10)),
+                         np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
         except cv2.error: return np.zeros_like(x)  # one colour everywhere: nothing to cut
         return np.repeat(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD))[..., None].astype(np.uint8)*255, 3, -1)
     return np.stack([one(x) for x in inputs])

@@ -37,16 +37,19 @@ def score(
     out, # `Predictions`, or last frames (n, H, W, 3) uint8
     test, # the n `Pairs` they answer, or targets (n, H, W, 3) uint8
     metrics=("psnr", "ssim"), # names in `METRICS`, or a dict: name -> `Metric` of your own
-)->pd.DataFrame: # a row an image: name and a column a metric. `ValueError` for another count or size, or an unknown metric
+)->pd.DataFrame: # a row an image: name and each metric. `ValueError` for another count or size, or an unknown metric
     "Last-frame scores of each image."
     metrics = _metrics(metrics)
     targets = as_pictures(getattr(test, "targets", test), "targets")
     images = as_pictures(getattr(out, "images", out), "predictions")
     if getattr(out, "fitted", ""): targets, _ = fit_pictures(targets, images.shape[1:3], out.resize)
-    if len(images) != len(targets): raise ValueError(f"there are {len(images)} predictions and {len(targets)} targets; each image needs its one target")
+    if len(images) != len(targets):
+        raise ValueError(f"there are {len(images)} predictions and {len(targets)} targets; "
+                         "each image needs its one target")
     if images.shape != targets.shape:
         sizes = [f"{o.shape[1]}×{o.shape[2]}" for o in (images, targets)]
-        raise ValueError(f"predictions are {sizes[0]} and targets {sizes[1]} (height×width); load the pairs at the size that was predicted")
+        raise ValueError(f"predictions are {sizes[0]} and targets {sizes[1]} (height×width); "
+                         "load the pairs at the size that was predicted")
     names = getattr(test, "names", [f"{i:03d}" for i in range(len(targets))])
     return pd.DataFrame({"name": names} | {k: m.fn(images, targets) for k, m in metrics.items()})
 
@@ -89,8 +92,10 @@ def _learned(train, test, vdm, seed, method, budget):
 METHODS = {
     "lora": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm), seed, "lora", budget),
     "copy": lambda train, test, seed, vdm="tiny", **budget: copy_input(test),
-    "random": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "lora", budget),
-    "scratch": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "full", budget),
+    "random": lambda train, test, seed, vdm="tiny", **budget: _learned(
+        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "lora", budget),
+    "scratch": lambda train, test, seed, vdm="tiny", **budget: _learned(
+        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "full", budget),
     "unet": lambda train, test, seed, **_: unet(train, test.inputs, seed),
     "otsu": lambda train, test, seed, **_: otsu(test.inputs),
     "grabcut": lambda train, test, seed, **_: grabcut(test.inputs),
@@ -103,7 +108,8 @@ def few(
     seed:int=0, # of the choice; sets of one seed are nested
 )->Pairs: # `ValueError` if the pool is too small
     "n pairs of a pool."
-    if not 1 <= n <= len(pool): raise ValueError(f"n={n}: there are {len(pool)} pairs to train on; give 1 ≤ n ≤ {len(pool)}")
+    if not 1 <= n <= len(pool):
+        raise ValueError(f"n={n}: there are {len(pool)} pairs to train on; give 1 ≤ n ≤ {len(pool)}")
     return pool[np.random.default_rng(seed).permutation(len(pool))[:n]]
 
 # %% ../nbs/22_evaluate.ipynb #6e014b25
@@ -120,19 +126,23 @@ def _check_settings(folder, settings):
     path = folder/"settings.json"
     if not path.exists(): return _write(path, json.dumps(now, indent=1))
     try: old = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError: raise ValueError(f"{path} cannot be read as JSON; choose another folder or remove this one") from None
+    except ValueError:
+        raise ValueError(f"{path} cannot be read as JSON; choose another folder or remove this one") from None
     if other := [f"{k}={old.get(k)}, now {now.get(k)}" for k in {**old, **now} if old.get(k) != now.get(k)]:
-        raise ValueError(f"{folder} holds results of other settings ({'; '.join(other)}); choose another folder or remove this one")
+        raise ValueError(f"{folder} holds results of other settings ({'; '.join(other)}); "
+                         "choose another folder or remove this one")
 
 # %% ../nbs/22_evaluate.ipynb #4a1d6a22
 def _cell(method, train, test, seed, vdm, budget, metrics, **labels):
     "Run one method once: a tidy table."
     if method not in METHODS: raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
     out = METHODS[method](train, test, seed=seed, vdm=vdm, **budget)
-    rows = score(out, test, metrics).rename(columns={"name": "image"}).melt("image", var_name="metric", value_name="value")
+    scores = score(out, test, metrics).rename(columns={"name": "image"})
+    rows = scores.melt("image", var_name="metric", value_name="value")
     return rows.assign(**labels, seed=seed, method=method)[["task", "n", "seed", "method", "image", "metric", "value"]]
 
-def _read(path): return pd.read_csv(path, dtype={"image": str, "task": str}, keep_default_na=False, converters={"value": float})
+def _read(path):
+    return pd.read_csv(path, dtype={"image": str, "task": str}, keep_default_na=False, converters={"value": float})
 
 # %% ../nbs/22_evaluate.ipynb #05f967dc
 def evaluate(
@@ -150,12 +160,18 @@ def evaluate(
 )->pd.DataFrame: # columns task, n, seed, method, image, metric, value
     "Every method at every n and seed, scored on the same test pairs."
     for o in (task, *methods):
-        if not re.fullmatch(r"\w[\w .-]*", o): raise ValueError(f"{o!r} is to name a file; use letters, digits, blanks, dots and dashes")
-    if isinstance(vdm, VDM): raise ValueError("evaluate loads the VDM itself, with and without its weights; give its short name or folder")
-    if bad := [m for m in methods if m not in METHODS]: raise ValueError(f"there is no method {bad[0]!r}; there are {', '.join(METHODS)}")
+        if not re.fullmatch(r"\w[\w .-]*", o):
+            raise ValueError(f"{o!r} is to name a file; use letters, digits, blanks, dots and dashes")
+    if isinstance(vdm, VDM):
+        raise ValueError("evaluate loads the VDM itself, with and without its weights; "
+                         "give its short name or folder")
+    if bad := [m for m in methods if m not in METHODS]:
+        raise ValueError(f"there is no method {bad[0]!r}; there are {', '.join(METHODS)}")
     metrics, sets = _metrics(metrics), {(n, s): few(pool, n, s) for n in ns for s in seeds}
     folder = None if out is None else Path(out)/task
-    if folder: _check_settings(folder, dict(pool=_digest(pool), test=_digest(test), metrics=list(metrics), vdm=load_vdm(vdm).fingerprint, **budget))
+    if folder:
+        _check_settings(folder, dict(pool=_digest(pool), test=_digest(test), metrics=list(metrics),
+                                     vdm=load_vdm(vdm).fingerprint, **budget))
     found = []
     for (n, s), method in tqdm([(k, m) for k in sets for m in methods], desc=task, unit="cell", disable=not progress):
         path = folder and folder/f"{method}-n{n}-seed{s}.csv"
@@ -175,7 +191,9 @@ def crossed_ci(
     "The mean of scores with an interval over images and seeds."
     V = np.asarray(values, float)
     if V.ndim != 2 or not V.size: raise ValueError(f"scores have shape {V.shape}; needed is (images, seeds)")
-    if np.isnan(V).any(): raise ValueError(f"{np.isnan(V).sum()} of {V.size} scores are NaN or missing: every image needs a score of every seed")
+    if np.isnan(V).any():
+        raise ValueError(f"{np.isnan(V).sum()} of {V.size} scores are NaN or missing: "
+                         "every image needs a score of every seed")
     if V.size == 1: return Interval(V.item(), np.nan, np.nan)
     rng, (n, k) = np.random.default_rng(seed), V.shape
     a, b = rng.multinomial(n, [1/n]*n, n_boot), rng.multinomial(k, [1/k]*k, n_boot)
@@ -202,13 +220,18 @@ def plot_curves(
 ):
     "Mean score against the number of pairs, a line a method, with 95 % intervals."
     metric = metric or df.metric.iloc[0]
-    if metric not in set(df.metric): raise ValueError(f"the table has no metric {metric!r}; it has {', '.join(df.metric.unique())}")
-    if df.task.nunique() > 1: raise ValueError(f"the table has several tasks ({', '.join(df.task.unique())}); choose one: `df[df.task == name]`")
+    if metric not in set(df.metric):
+        raise ValueError(f"the table has no metric {metric!r}; it has {', '.join(df.metric.unique())}")
+    if df.task.nunique() > 1:
+        raise ValueError(f"the table has several tasks ({', '.join(df.task.unique())}); "
+                         "choose one: `df[df.task == name]`")
     ax = ax or plt.subplots(figsize=(5.5, 3), dpi=90, layout="constrained")[1]
-    ns, order = sorted(df.n.unique()), list(dict.fromkeys([*METHODS, *df.method])) # a method has one colour on every plot
+    # a method has one colour on every plot
+    ns, order = sorted(df.n.unique()), list(dict.fromkeys([*METHODS, *df.method]))
     for i, (method, c) in enumerate(curves(df[df.metric == metric]).groupby("method", sort=False)):
         x = np.searchsorted(ns, c.n) + .03*i
-        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{order.index(method)}", marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
+        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{order.index(method)}",
+                    marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
     unit = f", {m.unit}" if (m := get_metric(metric)).unit else ""
     ax.set(xlabel="training pairs n", xticks=range(len(ns)), xticklabels=ns, title=df.task.iloc[0],
            ylabel=f"{metric}{unit} ({'higher' if m.higher_is_better else 'lower'} is better)")
@@ -216,7 +239,8 @@ def plot_curves(
     return ax
 
 # %% ../nbs/22_evaluate.ipynb #df9b5f02
-PACKAGES = "gen2gen torch diffusers peft accelerate safetensors numpy scipy scikit-image scikit-learn pandas pillow".split()
+PACKAGES = ("gen2gen torch diffusers peft accelerate safetensors "
+            "numpy scipy scikit-image scikit-learn pandas pillow").split()
 
 def versions()->dict: # name -> version, None where a package is not installed
     "Python and the packages that results depend on."
@@ -229,7 +253,8 @@ def machine()->dict:
     "The kind of machine: processor, cores, threads, accelerator."
     cpu = next((l.split(":")[1].strip() for l in _cpuinfo() if l.startswith("model name")), platform.processor())
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return dict(system=platform.system(), architecture=platform.machine(), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(), accelerator=gpu)
+    return dict(system=platform.system(), architecture=platform.machine(), cpu=cpu, cores=os.cpu_count(),
+                threads=torch.get_num_threads(), accelerator=gpu)
 
 def _cpuinfo(path="/proc/cpuinfo"): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
@@ -245,8 +270,10 @@ def save_results(
     if path.suffix != ".csv": raise ValueError(f"{path}: results are written as .csv")
     text = df.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
     told = {k: v.fingerprint if isinstance(v, VDM) else v for k, v in settings.items()}
-    note = dict(file=path.name, sha256=sha256(text.encode()).hexdigest(), rows=len(df), settings=told, versions=versions(), machine=machine())
-    note = json.dumps(note, indent=1, ensure_ascii=False, default=lambda o: o.tolist() if hasattr(o, "tolist") else getattr(o, "__name__", str(o)))
+    note = dict(file=path.name, sha256=sha256(text.encode()).hexdigest(), rows=len(df), settings=told,
+                versions=versions(), machine=machine())
+    note = json.dumps(note, indent=1, ensure_ascii=False,
+                      default=lambda o: o.tolist() if hasattr(o, "tolist") else getattr(o, "__name__", str(o)))
     _write(path, text)
     _write(path.with_suffix(".json"), note + "\n")
     return path
@@ -256,7 +283,8 @@ def load_results(
 )->pd.DataFrame: # `.attrs` holds the JSON file. `ValueError` if the two do not belong together
     "Read results, checked against the file that says how they were made."
     path = Path(path)
-    df, note = pd.read_csv(path, dtype={"image": str, "name": str}), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    df, note = (pd.read_csv(path, dtype={"image": str, "name": str}),
+                json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     if sha256(path.read_bytes()).hexdigest() != note["sha256"]:
         raise ValueError(f"{path} is not the table that {path.with_suffix('.json').name} describes; make both again")
     df.attrs |= note

@@ -33,7 +33,9 @@ def still():
     logs = [o.utils.logging for o in (diffusers, transformers)]
     bars = [o.is_progress_bar_enabled() for o in logs]
     levels = [o.get_verbosity() for o in logs]
-    for o in logs: o.disable_progress_bar(); o.set_verbosity_error()
+    for o in logs:
+        o.disable_progress_bar()
+        o.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)
@@ -50,13 +52,16 @@ def _weights(part):
     if index: found = sorted({part/f for f in json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()})
     if not found:
         if pickles := [p.name for p in part.iterdir() if p.suffix in ('.bin', '.pt', '.pth', '.ckpt', '.pkl')]:
-            raise ValueError(f'{part} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: take a revision that has them')
+            raise ValueError(f'{part} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: '
+                             'take a revision that has them')
         raise FileNotFoundError(f'{part} has no *.safetensors file: the folder is incomplete, download it again')
     for file in found:
-        if not file.is_file(): raise FileNotFoundError(f'{file} is missing, though {index.name} names it: download it again')
+        if not file.is_file():
+            raise FileNotFoundError(f'{file} is missing, though {index.name} names it: download it again')
         try:
             with safe_open(file, 'pt') as f: f.keys()
-        except SafetensorError as e: raise ValueError(f'{file} is not a whole safetensors file ({e}): download it again') from e
+        except SafetensorError as e:
+            raise ValueError(f'{file} is not a whole safetensors file ({e}): download it again') from e
     return found
 
 def check_pipeline(
@@ -70,7 +75,9 @@ def check_pipeline(
     index = read(folder/'model_index.json')
     for name, value in index.items():
         if not (isinstance(value, list) and value[0]): continue
-        if not (folder/name).is_dir(): raise FileNotFoundError(f'{folder/name} is missing, though model_index.json names it: the folder is incomplete, download it again')
+        if not (folder/name).is_dir():
+            raise FileNotFoundError(f'{folder/name} is missing, though model_index.json names it: '
+                                    'the folder is incomplete, download it again')
         if (folder/name/'config.json').is_file():
             configs[name] = read(folder/name/'config.json')
             files += _weights(folder/name)
@@ -90,7 +97,8 @@ def content_revision(
             head = f.read(8)
             h.update(head+f.read(int.from_bytes(head, 'little')))
             for at in np.linspace(f.tell(), max(f.tell(), size-4096), 16).astype(int):
-                f.seek(at); h.update(f.read(4096))
+                f.seek(at)
+                h.update(f.read(4096))
     return h.hexdigest()[:12]
 
 # %% ../nbs/11a_fullsize.ipynb #aed04ba4
@@ -104,13 +112,21 @@ def hub_folder(
     what = f'{repo}@{revision}' if revision else repo
     try: return Path(snapshot_download(repo, revision=revision, local_files_only=not download, cache_dir=cache_dir,
                                        allow_patterns=['*.json', '*.safetensors', '*.txt', '*.model']))
-    except RevisionNotFoundError as e: raise ValueError(f'{repo} has no revision {revision!r}: see the commits of https://huggingface.co/{repo}') from e
-    except RepositoryNotFoundError as e: raise ValueError(f'the hub has no {repo}, or asks for an account that may read it: see https://huggingface.co/{repo}') from e
+    except RevisionNotFoundError as e:
+        raise ValueError(f'{repo} has no revision {revision!r}: '
+                         f'see the commits of https://huggingface.co/{repo}') from e
+    except RepositoryNotFoundError as e:
+        raise ValueError(f'the hub has no {repo}, or asks for an account that may read it: '
+                         f'see https://huggingface.co/{repo}') from e
     except (LocalEntryNotFoundError, OSError) as e:
-        if download: raise ConnectionError(f'{what} could not be fetched ({type(e).__name__}): no network, or the hub does not answer; give the folder of a copy instead') from e
-        cached = sorted(p.name for p in (Path(cache_dir or _hub_cache())/f'models--{repo.replace("/", "--")}'/'snapshots').glob('*'))
+        if download:
+            raise ConnectionError(f'{what} could not be fetched ({type(e).__name__}): no network, or the hub does '
+                                  'not answer; give the folder of a copy instead') from e
+        snapshots = Path(cache_dir or _hub_cache())/f'models--{repo.replace("/", "--")}'/'snapshots'
+        cached = sorted(p.name for p in snapshots.glob('*'))
         have = f'; the cache has the revisions {", ".join(cached)}' if cached else ''
-        raise FileNotFoundError(f'{what} is not in the local cache{have}: load_vdm(…, download=True) fetches it from https://huggingface.co/{repo}') from e
+        raise FileNotFoundError(f'{what} is not in the local cache{have}: '
+                                f'load_vdm(…, download=True) fetches it from https://huggingface.co/{repo}') from e
 
 def _hub_cache():
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -128,10 +144,13 @@ def read_prompt(
     index = json.loads((Path(folder)/'model_index.json').read_text(encoding='utf-8'))
     others = {k: None for k, v in index.items() if isinstance(v, list) and k not in ('tokenizer', 'text_encoder')}
     with still(), torch.no_grad():
-        pipe = pipeline.from_pretrained(folder, **others, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        pipe = pipeline.from_pretrained(folder, **others, torch_dtype=dtype, use_safetensors=True,
+                                        local_files_only=True)
         pipe.text_encoder.to(device)
-        try: found = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, device=torch.device(device), **kwargs)
-        except NameError as e: raise ImportError(f'reading the prompt needs {e.name}: pip install "gen2gen[full]"') from e
+        try: found = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, device=torch.device(device),
+                                        **kwargs)
+        except NameError as e:
+            raise ImportError(f'reading the prompt needs {e.name}: pip install "gen2gen[full]"') from e
         finally:
             del pipe
             free_memory()
@@ -166,20 +185,26 @@ class FullSize(VDM):
     ):
         self.pipe, self.transformer, self.vae, self.scheduler = pipe, pipe.transformer, pipe.vae, pipe.scheduler
         self.name, self.revision, self.prompt = name or self.family, revision, prompt
-        self.device, self.dtype, self.offload, self.step_cache = torch.device(device), dtype or native_dtype(device), False, None
+        self.device, self.dtype, self.offload, self.step_cache = (
+            torch.device(device), dtype or native_dtype(device), False, None)
         self.text = [o.detach().to(self.device) if torch.is_tensor(o) else o for o in text]
         for part in filter(None, (self.vae, getattr(pipe, 'image_encoder', None), *self.experts.values())):
             part.requires_grad_(False).eval().to(self.device)
 
-    def __repr__(self): return f'{type(self).__name__}({self.name!r}, revision={self.revision!r}{f", commit={self.commit[:12]!r}"*bool(self.commit)}, dtype={str(self.dtype).removeprefix("torch.")}, device={str(self.device)!r})'
+    def __repr__(self):
+        return (f'{type(self).__name__}({self.name!r}, revision={self.revision!r}'
+                f'{f", commit={self.commit[:12]!r}"*bool(self.commit)}, '
+                f'dtype={str(self.dtype).removeprefix("torch.")}, device={str(self.device)!r})')
     def frames(self, n): return max(round((n-1)/self.factors[0]), 1)*self.factors[0]+1
     def size(self, h, w): return tuple(max(round(s/self.multiple), 1)*self.multiple for s in (h, w))
     def latent_shape(self, n, n_frames, h, w):
         "Shape of the latents of n videos"
-        return n, self.vae.config.latent_channels, (n_frames-1)//self.factors[0]+1, h//self.factors[1], w//self.factors[1]
+        return (n, self.vae.config.latent_channels, (n_frames-1)//self.factors[0]+1,
+                h//self.factors[1], w//self.factors[1])
 
     @property
-    def fingerprint(self): return super().fingerprint | dict(prompt=self.prompt) | (dict(commit=self.commit) if self.commit else {})
+    def fingerprint(self):
+        return super().fingerprint | dict(prompt=self.prompt) | (dict(commit=self.commit) if self.commit else {})
 
 # %% ../nbs/11a_fullsize.ipynb #723a8c5e
 @patch
@@ -207,7 +232,8 @@ def encode(self:FullSize,
     videos, # uint8 (n, F, H, W, 3)
 )->torch.Tensor: # float32 (n, C, F', h, w)
     "Latents of videos, one video at a time"
-    with self.using(self.vae): return torch.cat([self.to_latents(self.pixels(v[None])).float() for v in np.asarray(videos)])
+    with self.using(self.vae):
+        return torch.cat([self.to_latents(self.pixels(v[None])).float() for v in np.asarray(videos)])
 
 @patch
 def decode(self:FullSize,
@@ -225,7 +251,8 @@ def start(self:FullSize,
     generator=None, # torch generator on the CPU, or a list with one for each image
 )->tuple: # noise (n, C, F', h, w), condition
     "What sampling starts from; a family whose pipeline draws more than noise, in another order, says so here"
-    noise = randn_tensor(self.latent_shape(len(images), n_frames, *images.shape[1:3]), generator, torch.device('cpu')).to(self.device)
+    noise = randn_tensor(self.latent_shape(len(images), n_frames, *images.shape[1:3]),
+                         generator, torch.device('cpu')).to(self.device)
     return noise, self.condition(images, n_frames)
 
 @patch
@@ -264,10 +291,14 @@ def prepare(self:FullSize,
     for t in self.experts.values():
         if checkpointing: t.enable_gradient_checkpointing()
         if fp8: t.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
-        if group_offload: t.enable_group_offload(onload_device=self.device, offload_device=torch.device('cpu'), offload_type='block_level', num_blocks_per_group=1)
+        if group_offload:
+            t.enable_group_offload(onload_device=self.device, offload_device=torch.device('cpu'),
+                                   offload_type='block_level', num_blocks_per_group=1)
         if compile:
-            # every rank of LoRA is compiled anew, and past its limit of 8 torch would go on without compiling, in silence
-            for block in getattr(t, 'transformer_blocks', None) or t.blocks: block.compile(**dict(recompile_limit=64) | (compile if isinstance(compile, dict) else {}))
+            # every rank of LoRA is compiled anew, and past its limit of 8
+            # torch would go on without compiling, in silence
+            for block in getattr(t, 'transformer_blocks', None) or t.blocks:
+                block.compile(**dict(recompile_limit=64) | (compile if isinstance(compile, dict) else {}))
     return self
 
 # %% ../nbs/11a_fullsize.ipynb #7e3b9f10
@@ -278,8 +309,11 @@ def shard_weights(
 ):
     "Leave each process a share of the weights; `ValueError` where that cannot be"
     n = Accelerator(mixed_precision='no').num_processes
-    if n < 2: raise ValueError('shard=True spreads the weights over processes, and this one is alone: start them with accelerate launch --num_processes 2')
-    if clash := [k for k in ('fp8', 'group_offload', 'compile') if (options or {}).get(k)]: raise ValueError(f'shard=True does not go with {clash[0]}: leave one of them out')
+    if n < 2:
+        raise ValueError('shard=True spreads the weights over processes, and this one is alone: '
+                         'start them with accelerate launch --num_processes 2')
+    if clash := [k for k in ('fp8', 'group_offload', 'compile') if (options or {}).get(k)]:
+        raise ValueError(f'shard=True does not go with {clash[0]}: leave one of them out')
     model.requires_grad_(False)
     mesh = init_device_mesh(torch.device(device).type, (n,))
     for part in (*(getattr(model, 'transformer_blocks', None) or model.blocks), model): fully_shard(part, mesh=mesh)
@@ -301,21 +335,27 @@ def load_fullsize(
     folder = Path(path)
     if shard and quantization: raise ValueError('shard=True does not go with quantization: leave one of them out')
     index, configs, files = check_pipeline(folder)
-    if shard or 'LOCAL_RANK' in os.environ: Accelerator(mixed_precision='no')  # gives each process its own card before anything is put on one
+    # gives each process its own card before anything is put on one
+    if shard or 'LOCAL_RANK' in os.environ: Accelerator(mixed_precision='no')
     name = cls.recognise(index, configs)
     device = usable(device)
     dtype = dtype or native_dtype(device)
     text = read_prompt(cls.pipeline, folder, prompt, device, dtype, **cls.prompt_options)
-    parts = dict(text_encoder=None, tokenizer=None) | ({} if quantization is None else dict(quantization_config=quantization))
+    parts = (dict(text_encoder=None, tokenizer=None)
+             | ({} if quantization is None else dict(quantization_config=quantization)))
     with still():
-        pipe = cls.pipeline.from_pretrained(folder, **parts, torch_dtype=dict(default=dtype, vae=torch.float32), use_safetensors=True, local_files_only=True)
+        pipe = cls.pipeline.from_pretrained(folder, **parts, torch_dtype=dict(default=dtype, vae=torch.float32),
+                                            use_safetensors=True, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     revision = content_revision(folder, files)
     if not pretrained:
         revision = f'random-{seed}'
-        for i, part in enumerate(k for k in ('transformer', 'transformer_2') if getattr(pipe, k, None) is not None): _redraw(getattr(pipe, part), seed+i)
+        for i, part in enumerate(k for k in ('transformer', 'transformer_2') if getattr(pipe, k, None) is not None):
+            _redraw(getattr(pipe, part), seed+i)
     if shard:
-        if getattr(pipe, 'transformer_2', None) is not None: raise ValueError(f'{name} has two experts, which processes would call at different moments: shard=True is for models of one transformer')
+        if getattr(pipe, 'transformer_2', None) is not None:
+            raise ValueError(f'{name} has two experts, which processes would call at different moments: '
+                             'shard=True is for models of one transformer')
         shard_weights(pipe.transformer, device, options)
     vdm = cls(pipe, text, name, revision, prompt, device, dtype).prepare(**options)
     if folder.resolve().parent.name == 'snapshots': vdm.commit = folder.resolve().name

@@ -9,7 +9,8 @@ __all__ = ['TRANSFORMER', 'VAE', 'CONFIGS', 'LTX', 'load_ltx', 'meta_inputs']
 import inspect
 import numpy as np
 import torch
-from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXImageToVideoPipeline, LTXVideoTransformer3DModel
+from diffusers import (AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXImageToVideoPipeline,
+                       LTXVideoTransformer3DModel)
 from diffusers.pipelines.ltx.pipeline_ltx_image2video import calculate_shift
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
@@ -19,12 +20,21 @@ from .fullsize import FullSize, load_fullsize, posterior
 # %% ../nbs/14_ltx.ipynb #10c1ac8b
 TRANSFORMER, VAE = LTXVideoTransformer3DModel, AutoencoderKLLTXVideo
 CONFIGS = {
-    'ltx-2b': dict(transformer=dict(num_attention_heads=32, attention_head_dim=64, cross_attention_dim=2048, num_layers=28, caption_channels=4096), vae={}),
-    'ltx-13b': dict(transformer=dict(num_attention_heads=32, attention_head_dim=128, cross_attention_dim=4096, num_layers=48, caption_channels=4096), vae=dict(
-        block_out_channels=(128, 256, 512, 1024, 2048), down_block_types=('LTXVideo095DownBlock3D',)*4, decoder_block_out_channels=(256, 512, 1024),
-        layers_per_block=(4, 6, 6, 2, 2), decoder_layers_per_block=(5, 5, 5, 5), spatio_temporal_scaling=(True,)*4, decoder_spatio_temporal_scaling=(True,)*3,
-        decoder_inject_noise=(False,)*4, downsample_type=('spatial', 'temporal', 'spatiotemporal', 'spatiotemporal'), upsample_residual=(True,)*3, upsample_factor=(2,)*3,
-        timestep_conditioning=True, spatial_compression_ratio=32, temporal_compression_ratio=8)),
+    'ltx-2b': dict(
+        transformer=dict(num_attention_heads=32, attention_head_dim=64, cross_attention_dim=2048, num_layers=28,
+                         caption_channels=4096),
+        vae={}),
+    'ltx-13b': dict(
+        transformer=dict(num_attention_heads=32, attention_head_dim=128, cross_attention_dim=4096, num_layers=48,
+                         caption_channels=4096),
+        vae=dict(
+            block_out_channels=(128, 256, 512, 1024, 2048), down_block_types=('LTXVideo095DownBlock3D',)*4,
+            decoder_block_out_channels=(256, 512, 1024), layers_per_block=(4, 6, 6, 2, 2),
+            decoder_layers_per_block=(5, 5, 5, 5), spatio_temporal_scaling=(True,)*4,
+            decoder_spatio_temporal_scaling=(True,)*3, decoder_inject_noise=(False,)*4,
+            downsample_type=('spatial', 'temporal', 'spatiotemporal', 'spatiotemporal'),
+            upsample_residual=(True,)*3, upsample_factor=(2,)*3, timestep_conditioning=True,
+            spatial_compression_ratio=32, temporal_compression_ratio=8)),
 }
 
 # %% ../nbs/14_ltx.ipynb #a9cfc444
@@ -61,8 +71,10 @@ def recognise(cls:LTX,
     "Which model a pipeline folder holds"
     config = configs['transformer']
     if config.get('_class_name', TRANSFORMER.__name__) != TRANSFORMER.__name__:
-        raise ValueError(f'the transformer is a {config["_class_name"]}, not a {TRANSFORMER.__name__}: take Lightricks/LTX-Video or Lightricks/LTX-Video-0.9.7-dev')
-    return next((k for k, c in CONFIGS.items() if all(config.get(n) == v for n, v in c['transformer'].items())), cls.family)
+        raise ValueError(f'the transformer is a {config["_class_name"]}, not a {TRANSFORMER.__name__}: '
+                         'take Lightricks/LTX-Video or Lightricks/LTX-Video-0.9.7-dev')
+    return next((k for k, c in CONFIGS.items()
+                 if all(config.get(n) == v for n, v in c['transformer'].items())), cls.family)
 
 # %% ../nbs/14_ltx.ipynb #f047375f
 @patch
@@ -108,9 +120,13 @@ def velocity(self:LTX,
     (n, _, f, h, w), c = z.shape, self.transformer.config
     patches = c.patch_size, c.patch_size_t
     tokens = self.pipe._pack_latents(torch.cat([first, z[:, :, 1:]], 2), *patches)
-    noisy = self.pipe._pack_latents((torch.arange(f, device=z.device) > 0).float().view(1, 1, f, 1, 1).expand(n, 1, f, h, w), *patches)[..., 0]
-    out = self.transformer(hidden_states=tokens.to(self.dtype), encoder_hidden_states=self.text[0].to(self.dtype).expand(n, -1, -1), timestep=t[:, None]*noisy,
-        encoder_attention_mask=self.text[1].expand(n, -1), num_frames=f, height=h, width=w, rope_interpolation_scale=self.rope_scale, return_dict=False)[0]
+    later = (torch.arange(f, device=z.device) > 0).float().view(1, 1, f, 1, 1)
+    noisy = self.pipe._pack_latents(later.expand(n, 1, f, h, w), *patches)[..., 0]
+    text = self.text[0].to(self.dtype).expand(n, -1, -1)
+    out = self.transformer(hidden_states=tokens.to(self.dtype), encoder_hidden_states=text,
+                           timestep=t[:, None]*noisy, encoder_attention_mask=self.text[1].expand(n, -1),
+                           num_frames=f, height=h, width=w, rope_interpolation_scale=self.rope_scale,
+                           return_dict=False)[0]
     return self.pipe._unpack_latents(out, f, h, w, *patches).float()
 
 # %% ../nbs/14_ltx.ipynb #031faa22
@@ -120,7 +136,8 @@ def loss(self:LTX,
     condition:dict, # of `condition`
     generator=None, # torch generator on the CPU
 )->torch.Tensor: # (n,)
-    "Mean square error in the velocity of all latents but the first, at one noise level and one draw of all noise a sample"
+    ("Mean square error in the velocity of all latents but the first, "
+     "at one noise level and one draw of all noise a sample")
     x, first = (self.normalised(posterior(m.to(self.device), generator)) for m in (latents, condition['image']))
     n, _, f, h, w = x.shape
     tokens = f*h*w//(self.transformer.config.patch_size**2*self.transformer.config.patch_size_t)
@@ -140,7 +157,8 @@ def start(self:LTX,
     shape = self.latent_shape(len(images), n_frames, *images.shape[1:3])
     generators = generator if isinstance(generator, list) else [generator]*len(images)
     first = torch.cat([posterior(m[None], g) for m, g in zip(self.condition(images)['image'], generators, strict=True)])
-    noise = [randn_tensor(shape, generator, torch.device('cpu')).to(self.device) for _ in range(1+self.vae.config.timestep_conditioning)]
+    noise = [randn_tensor(shape, generator, torch.device('cpu')).to(self.device)
+             for _ in range(1+self.vae.config.timestep_conditioning)]
     return noise[0], dict(first=self.normalised(first)) | (dict(decoder=noise[1]) if len(noise) > 1 else {})
 
 @patch
@@ -151,12 +169,16 @@ def denoise(self:LTX,
 )->torch.Tensor: # latents as the VAE has them (n, C, F', h, w). `ValueError` for one step where the schedule needs two
     "From noise to the latent of a video"
     scheduler, z, c = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler.config), noise, self.scheduler.config
-    if steps < 2 and c.shift_terminal: raise ValueError(f'steps={steps}: the noise levels of {self.name} are stretched to end at {c.shift_terminal}, which takes at least 2 steps')
+    if steps < 2 and c.shift_terminal:
+        raise ValueError(f'steps={steps}: the noise levels of {self.name} are stretched to end at '
+                         f'{c.shift_terminal}, which takes at least 2 steps')
     mu = calculate_shift(z[0, 0].numel(), c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1/steps, steps), mu=mu, device=self.device)
     with self.transformer.cache_context('cond'):
-        for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
-    z = self.pipe._denormalize_latents(torch.cat([condition['first'], z[:, :, 1:]], 2), self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor)
+        for t in scheduler.timesteps:
+            z = scheduler.step(self.velocity(z, t.expand(len(z)), condition['first']), t, z, return_dict=False)[0]
+    z = self.pipe._denormalize_latents(torch.cat([condition['first'], z[:, :, 1:]], 2), self.vae.latents_mean,
+                                       self.vae.latents_std, self.vae.config.scaling_factor)
     return (1-self.decode_noise)*z+self.decode_noise*condition['decoder'] if 'decoder' in condition else z
 
 # %% ../nbs/14_ltx.ipynb #689be91d
@@ -183,7 +205,10 @@ def meta_inputs(
     batch:int=1, # videos
 )->dict: # keyword arguments of the transformer
     "A forward pass's arguments on the meta device"
-    c, e, (f, h, w) = config['transformer'], dict(device='meta', dtype=torch.bfloat16), ((n_frames-1)//8+1, h//32, w//32)
-    return dict(hidden_states=torch.empty(batch, f*h*w, 128, **e), encoder_hidden_states=torch.empty(batch, 128, c['caption_channels'], **e),
-                timestep=torch.empty(batch, f*h*w, device='meta'), encoder_attention_mask=torch.empty(batch, 128, **e), num_frames=f, height=h, width=w,
+    c, e, (f, h, w) = (config['transformer'], dict(device='meta', dtype=torch.bfloat16),
+                       ((n_frames-1)//8+1, h//32, w//32))
+    return dict(hidden_states=torch.empty(batch, f*h*w, 128, **e),
+                encoder_hidden_states=torch.empty(batch, 128, c['caption_channels'], **e),
+                timestep=torch.empty(batch, f*h*w, device='meta'),
+                encoder_attention_mask=torch.empty(batch, 128, **e), num_frames=f, height=h, width=w,
                 rope_interpolation_scale=(8/LTX.fps, 32, 32))

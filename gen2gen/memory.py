@@ -23,7 +23,8 @@ def kept_bytes(
     counted, known = {}, {p.untyped_storage()._cdata for p in weights}
     def pack(x):
         storage = x.untyped_storage()
-        if storage._cdata not in known: counted[storage._cdata] = storage  # holding on to it keeps its address from being used again
+        # holding on to it keeps its address from being used again
+        if storage._cdata not in known: counted[storage._cdata] = storage
         return x
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x): out = f()
     return sum(s.nbytes() for s in counted.values())
@@ -35,13 +36,16 @@ def activations(
     checkpointing:bool=False, # recompute blocks in the backward pass
 )->int: # bytes
     "Memory of one training call beside the weights"
-    weights, blocks = list(transformer.parameters()), getattr(transformer, 'transformer_blocks', None) or transformer.blocks
+    weights, blocks = (list(transformer.parameters()),
+                       getattr(transformer, 'transformer_blocks', None) or transformer.blocks)
     if not checkpointing: return kept_bytes(lambda: transformer(**inputs, return_dict=False), weights)
     seen, inside = [], 0
     hook = blocks[0].register_forward_pre_hook(lambda m, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     transformer.enable_gradient_checkpointing()
     try: outer = kept_bytes(lambda: transformer(**inputs, return_dict=False), weights)
-    finally: transformer.disable_gradient_checkpointing(); hook.remove()
+    finally:
+        transformer.disable_gradient_checkpointing()
+        hook.remove()
     (args, kwargs), *_ = seen
     args = (args[0].detach().requires_grad_(), *args[1:])  # as in the blocks after the first
     return outer+kept_bytes(lambda: blocks[0](*args, **kwargs), weights)
@@ -63,7 +67,8 @@ class Need:
     options: tuple     # of `FullSize.prepare` that are on
     @property
     def total(self): return 1.1*max(self.text, self.weights+self.lora+self.activations+self.encoders)
-    def __str__(self): return f'{self.name}, {self.total/GB:.0f} GB'+(f' with {", ".join(self.options)}' if self.options else '')
+    def __str__(self):
+        return f'{self.name}, {self.total/GB:.0f} GB'+(f' with {", ".join(self.options)}' if self.options else '')
 
 FAMILIES = {name: (module, cls) for module, cls in ((wan, wan.Wan), (cogvideox, cogvideox.CogVideoX), (ltx, ltx.LTX))
             for name in module.CONFIGS}  # published model → the family's module and class
@@ -91,7 +96,8 @@ def _size(name):
 
 @functools.lru_cache(None)
 def _count(name, n_frames, h, w, rank, batch, checkpointing):
-    "Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA, in the VAE; bytes of activations"
+    ("Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA, in the VAE; "
+     "bytes of activations")
     module, _ = FAMILIES[name]
     config, found = module.CONFIGS[name], []
     inputs = module.meta_inputs(config, n_frames, h, w, batch)
@@ -119,7 +125,8 @@ def estimate(
     if name not in FAMILIES: raise ValueError(f'{name!r} is no published full-size model: {", ".join(FAMILIES)}')
     module, cls = FAMILIES[name]
     config, (size_h, size_w) = module.CONFIGS[name], _size(name)
-    linear, rest, lora, vae, kept = _count(name, n_frames, h or size_h, w or size_w, rank, batch, 'checkpointing' in options)
+    linear, rest, lora, vae, kept = _count(name, n_frames, h or size_h, w or size_w, rank, batch,
+                                           'checkpointing' in options)
     experts = config.get('experts', 1)
     weights = experts*(linear*(1 if 'fp8' in options else 2)+2*rest)
     encoders = 0 if 'offload' in options else 4*(vae+(CLIP if config['transformer'].get('image_dim') else 0))

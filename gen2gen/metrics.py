@@ -19,8 +19,10 @@ def _both(pred, target):
     pred, target = np.asarray(pred), np.asarray(target)
     for x, what in ((pred, "pred"), (target, "target")):
         if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != np.uint8:
-            raise ValueError(f"{what} is {x.dtype} {x.shape}; metrics take uint8 pictures (n, H, W, 3)" + (": for one picture use `x[None]`" if x.ndim == 3 else ""))
-    if pred.shape != target.shape: raise ValueError(f"pred is {pred.shape} and target {target.shape}; they need the same number and size")
+            raise ValueError(f"{what} is {x.dtype} {x.shape}; metrics take uint8 pictures (n, H, W, 3)"
+                             + (": for one picture use `x[None]`" if x.ndim == 3 else ""))
+    if pred.shape != target.shape:
+        raise ValueError(f"pred is {pred.shape} and target {target.shape}; they need the same number and size")
     return zip(pred, target)
 
 # %% ../nbs/02_metrics.ipynb #d508d4dc
@@ -32,7 +34,8 @@ def psnr(
 )->np.ndarray: # (n,) dB; higher is better; identical pictures give 100
     "Peak signal-to-noise ratio of each picture, data range 255, at most 100 dB."
     with np.errstate(divide="ignore"):
-        return np.array([min(skm.peak_signal_noise_ratio(t, p, data_range=255), PSNR_CAP) for p, t in _both(pred, target)])
+        return np.array([min(skm.peak_signal_noise_ratio(t, p, data_range=255), PSNR_CAP)
+                         for p, t in _both(pred, target)])
 
 # %% ../nbs/02_metrics.ipynb #1afe0b45
 def ssim(
@@ -41,7 +44,9 @@ def ssim(
 )->np.ndarray: # (n,) −1–1; higher is better
     "Structural similarity of each picture (Wang et al. 2004)."
     both = list(_both(pred, target))
-    if min(both[0][0].shape[:2]) < 11: raise ValueError(f"ssim needs pictures of at least 11×11 pixels, its window; these are {both[0][0].shape[0]}×{both[0][0].shape[1]}")
+    if min(both[0][0].shape[:2]) < 11:
+        raise ValueError("ssim needs pictures of at least 11×11 pixels, its window; "
+                         f"these are {both[0][0].shape[0]}×{both[0][0].shape[1]}")
     return np.array([skm.structural_similarity(t, p, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5,
                                                use_sample_covariance=False) for p, t in both])
 
@@ -95,7 +100,8 @@ def pck(
     "Share of the visible joints that lie within `share` · `reference` of their target."
     pred, target, visible = np.asarray(pred, float), np.asarray(target, float), np.asarray(visible, bool)
     if pred.shape != target.shape or pred.ndim != 3 or pred.shape[-1] != 2 or visible.shape != pred.shape[:2]:
-        raise ValueError(f"pred {pred.shape}, target {target.shape}, visible {visible.shape}: needed are (n, k, 2), (n, k, 2), (n, k)")
+        raise ValueError(f"pred {pred.shape}, target {target.shape}, visible {visible.shape}: "
+                         "needed are (n, k, 2), (n, k, 2), (n, k)")
     correct = np.linalg.norm(pred - target, axis=-1) <= share*np.asarray(reference, float)[:, None]
     seen = visible.sum(1)
     return np.where(seen > 0, (correct & visible).sum(1)/np.maximum(seen, 1), np.nan)
@@ -130,7 +136,9 @@ def get_metric(
 # %% ../nbs/02_metrics.ipynb #c3400769
 class Interval(NamedTuple):
     "A mean with its interval. `f\"{ci:.1f}\"` writes it as in the tables: mean (low to high)."
-    mean:float; low:float; high:float
+    mean:float
+    low:float
+    high:float
     def __format__(self, spec): return "{:{s}} ({:{s}} to {:{s}})".format(*self, s=spec) if spec else str(self)
 
 def bootstrap_ci(
@@ -142,7 +150,9 @@ def bootstrap_ci(
     "The mean of scores with its percentile bootstrap interval."
     values = np.asarray(values, float).ravel()
     if not len(values): raise ValueError("there are no scores to average")
-    if bad := np.isnan(values).sum(): raise ValueError(f"{bad} of {len(values)} scores are NaN; drop them first, and say how many were dropped")
+    if bad := np.isnan(values).sum():
+        raise ValueError(f"{bad} of {len(values)} scores are NaN; drop them first, and say how many were dropped")
     if len(values) == 1: return Interval(values[0], np.nan, np.nan)
-    ci = stats.bootstrap((values,), np.mean, n_resamples=n_boot, confidence_level=level, method="percentile", rng=seed, vectorized=True).confidence_interval
+    ci = stats.bootstrap((values,), np.mean, n_resamples=n_boot, confidence_level=level, method="percentile",
+                         rng=seed, vectorized=True).confidence_interval
     return Interval(*map(float, (values.mean(), *ci)))

@@ -40,17 +40,20 @@ def default_settings(
     vdm=None, # a VDM, whose own `defaults` go before
 )->dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"
-    return dict(steps=100 if n < 10 else 200, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=16) | (vdm.defaults if vdm and method == 'lora' else {})
+    return (dict(steps=100 if n < 10 else 200, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=16)
+            | (vdm.defaults if vdm and method == 'lora' else {}))
 
 # %% ../nbs/21_train.ipynb #d426f0dc
 def pairs_hash(
     pairs:Pairs, # or None
 )->str: # 16 hexadecimal digits, or None
     "The content of pairs: their pixels"
-    return pairs and hashlib.sha256(str(pairs.inputs.shape).encode()+pairs.inputs.tobytes()+pairs.targets.tobytes()).hexdigest()[:16]
+    return pairs and hashlib.sha256(str(pairs.inputs.shape).encode()+pairs.inputs.tobytes()
+                                    +pairs.targets.tobytes()).hexdigest()[:16]
 
 # %% ../nbs/21_train.ipynb #3fc07d33
-PLAIN = dict(seed=42, max_grad_norm=1., schedule='cosine')  # what every model takes when neither the caller nor a preset says
+# what every model takes when neither the caller nor a preset says
+PLAIN = dict(seed=42, max_grad_norm=1., schedule='cosine')
 
 # the arguments of `finetune` that are settings of a run
 GIVEN = tuple('transition seed method n_frames steps batch_size lr rank alpha augment max_grad_norm schedule warmup '
@@ -75,7 +78,8 @@ def run_settings(
     check_settings(**given)
     said, preset = given.keys()-{'preset'}, given.get('preset')
     given.pop('preset', None)
-    if preset and not vdm.paper: raise ValueError(f"the papers state no settings for {vdm.name}: leave out preset='paper'")
+    if preset and not vdm.paper:
+        raise ValueError(f"the papers state no settings for {vdm.name}: leave out preset='paper'")
     given = dict(method='lora', transition='discrete', metric='psnr', resize='pad') | given
     get_transition(given['transition']), get_metric(given['metric'])
     _checked_pairs(vdm, train, heldout, given.get('n_frames', vdm.default_frames))
@@ -83,12 +87,14 @@ def run_settings(
     if preset:
         ours = {'steps', 'warmup', 'transition', 'alpha', 'n_frames', *PLAIN}-vdm.paper.keys()-said
         s |= dict(preset=preset, ours=sorted(ours))
-    s = dict(warmup=s['steps']//10, eval_every=max(1, s['steps']//8), alpha=s['rank'], n_frames=vdm.default_frames, augment=None) | s
+    s = dict(warmup=s['steps']//10, eval_every=max(1, s['steps']//8), alpha=s['rank'],
+             n_frames=vdm.default_frames, augment=None) | s
     check_settings(**{k: v for k, v in s.items() if k != 'n'})
     check_videos(vdm, s['n_frames'], *train.size)
     s |= {k: _name(s[k]) for k in ('transition', 'metric', 'augment')}
-    return s | dict(n=len(train), size=[int(i) for i in train.size], pairs=pairs_hash(train), heldout=pairs_hash(heldout),
-                    heldout_n=len(heldout) if heldout else 0, vdm=dict(vdm.fingerprint))
+    return s | dict(n=len(train), size=[int(i) for i in train.size], pairs=pairs_hash(train),
+                    heldout=pairs_hash(heldout), heldout_n=len(heldout) if heldout else 0,
+                    vdm=dict(vdm.fingerprint))
 
 # %% ../nbs/21_train.ipynb #6e16bf75
 def batch_indices(
@@ -112,7 +118,8 @@ def trainable(
     "The parameters to train, by name, while the block runs"
     if config is not None:
         with lora_on(vdm, config, seed=seed) as name:
-            yield {prefix+k.replace(f'.{name}.', '.'): p for prefix, t in vdm.experts.items() for k, p in t.named_parameters() if f'.{name}.' in k}
+            yield {prefix+k.replace(f'.{name}.', '.'): p for prefix, t in vdm.experts.items()
+                   for k, p in t.named_parameters() if f'.{name}.' in k}
         return
     with weights_on(vdm):
         params = base_weights(vdm)
@@ -132,16 +139,20 @@ class Trainer:
         accelerator=None, # accelerate's `Accelerator`
     ):
         self.vdm, self.params, self.settings, self.train, self.heldout = vdm, params, settings, train, heldout
-        self.transition, self.metric, self.augment, self.accelerator = transition, get_metric(metric), augment, accelerator or Accelerator()
+        self.transition, self.metric, self.augment, self.accelerator = (
+            transition, get_metric(metric), augment, accelerator or Accelerator())
         s, self.epoch = settings, None
         self.config = lora_config(vdm, s['rank'], s['alpha']) if s['method'] == 'lora' else None
         self.optimizer = torch.optim.AdamW(params.values(), lr=s['lr'], fused=True)
-        self.scheduler = get_scheduler(s['schedule'], self.optimizer, num_warmup_steps=s['warmup'], num_training_steps=s['steps'])
+        self.scheduler = get_scheduler(s['schedule'], self.optimizer, num_warmup_steps=s['warmup'],
+                                       num_training_steps=s['steps'])
         self.step, self.losses, self.scores, self.best = 0, [], [], None
 
 # %% ../nbs/21_train.ipynb #ec540f4d
 @patch
-def state(self:Trainer): "A copy of the trained weights, by name"; return {k: p.detach().clone() for k, p in self.params.items()}
+def state(self:Trainer):
+    "A copy of the trained weights, by name"
+    return {k: p.detach().clone() for k, p in self.params.items()}
 
 @patch
 def put(self:Trainer,
@@ -159,11 +170,14 @@ def data(self:Trainer):
     epoch = self.step*s['batch_size']//len(self.train) if self.augment else 0
     if epoch == self.epoch: return self.latents, self.condition
     if not self.augment:
-        pairs, self.latents = self.train, pair_latents(self.vdm, self.train, self.transition, s['n_frames'], seed=s['seed'])
+        pairs, self.latents = self.train, pair_latents(self.vdm, self.train, self.transition, s['n_frames'],
+                                                       seed=s['seed'])
     else:
         seed = int(np.random.SeedSequence((s['seed'], epoch)).generate_state(1)[0])
-        pairs = self.augment(self.train, seed) if callable(self.augment) else self.train.augment(**self.augment, seed=seed)
-        if pairs.inputs.shape != self.train.inputs.shape: raise ValueError(f'augment made {pairs} of {self.train}; it must keep number and size')
+        pairs = (self.augment(self.train, seed) if callable(self.augment)
+                 else self.train.augment(**self.augment, seed=seed))
+        if pairs.inputs.shape != self.train.inputs.shape:
+            raise ValueError(f'augment made {pairs} of {self.train}; it must keep number and size')
         self.latents = self.vdm.encode(make_videos(pairs, self.transition, s['n_frames'], seed=seed))
     self.epoch, self.condition = epoch, self.vdm.condition(pairs.inputs, s['n_frames'])
     return self.latents, self.condition
@@ -172,7 +186,9 @@ def data(self:Trainer):
 @contextmanager
 def hold_interrupt():
     "Ctrl-C waits until the block is done"
-    if threading.current_thread() is not threading.main_thread(): yield; return
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     pressed, before = [], signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, lambda *args: pressed.append(args))
     try: yield
@@ -213,7 +229,8 @@ def update(self:Trainer):
     loss = self.gradient()
     norm = torch.nn.utils.clip_grad_norm_(self.params.values(), s['max_grad_norm'])
     if not torch.isfinite(loss+norm):
-        raise FloatingPointError(f'step {self.step+1}: the loss is {loss:g}, the norm of its gradient {norm:g}; train again with a lower lr than {s["lr"]:g}')
+        raise FloatingPointError(f'step {self.step+1}: the loss is {loss:g}, the norm of its gradient {norm:g}; '
+                                 f'train again with a lower lr than {s["lr"]:g}')
     before = self.state()
     with hold_interrupt():
         self.optimizer.step()
@@ -258,8 +275,10 @@ def adapter(self:Trainer,
 )->Adapter:
     "What has been learned so far"
     step, score, state = self.best if best and self.best else (self.step, None, self.state())
-    why = f'best held-out {self.settings["metric"]} of {len(self.scores)-1}' if score is not None else 'last step, no held-out score'
-    versions = dict(gen2gen=__version__, python=platform.python_version(), **{m.__name__: m.__version__ for m in (torch, diffusers, peft, accelerate)})
+    why = (f'best held-out {self.settings["metric"]} of {len(self.scores)-1}' if score is not None
+           else 'last step, no held-out score')
+    versions = dict(gen2gen=__version__, python=platform.python_version(),
+                    **{m.__name__: m.__version__ for m in (torch, diffusers, peft, accelerate)})
     settings = self.settings | dict(best_step=step, best_score=score, kept_because=why, steps_done=self.step,
                                     losses=self.losses[:], scores=[list(o) for o in self.scores], versions=versions)
     return Adapter(self.vdm, state, settings, self.config)
@@ -272,12 +291,16 @@ def save(self:Trainer,
     path, # the file; `OSError`, and the file as it was, if it cannot be written
 ):
     "Write a checkpoint"
-    parts = dict(now=self.state(), optimizer=pack_optimizer(self.optimizer, self.params), best=self.best[2] if self.best else {})
-    about = dict(settings=self.settings, step=self.step, losses=self.losses, scores=self.scores, best=self.best and self.best[:2],
+    parts = dict(now=self.state(), optimizer=pack_optimizer(self.optimizer, self.params),
+                 best=self.best[2] if self.best else {})
+    about = dict(settings=self.settings, step=self.step, losses=self.losses, scores=self.scores,
+                 best=self.best and self.best[:2],
                  scheduler={k: v for k, v in self.scheduler.state_dict().items() if k != 'lr_lambdas'})
-    try: atomic_save({f'{part}/{k}': v for part, o in parts.items() for k, v in o.items()}, path, dict(gen2gen=json.dumps(about)))
+    try: atomic_save({f'{part}/{k}': v for part, o in parts.items() for k, v in o.items()}, path,
+                     dict(gen2gen=json.dumps(about)))
     except OSError as e:
-        raise OSError(*[e.errno]*bool(e.errno), f'{e.strerror or e}; the checkpoint before step {self.step} is untouched: go on with resume=True') from e
+        raise OSError(*[e.errno]*bool(e.errno), f'{e.strerror or e}; the checkpoint before step {self.step} is '
+                                                'untouched: go on with resume=True') from e
 
 # %% ../nbs/21_train.ipynb #88dfa2a9
 @patch
@@ -287,10 +310,12 @@ def restore(self:Trainer,
     "Take up a run where its checkpoint left it"
     path = weights_file(Path(path).parent, Path(path).name)
     with safe_open(path, 'pt') as f: header = (f.metadata() or {}).get('gen2gen')
-    if header is None: raise ValueError(f'{path} is no checkpoint of finetune: give another folder as out')
+    if header is None:
+        raise ValueError(f'{path} is no checkpoint of finetune: give another folder as out')
     about, parts = json.loads(header), dict(now={}, optimizer={}, best={})
     if other := differences(about['settings'], json.loads(json.dumps(self.settings))):
-        raise ValueError(f'{path} is of another run ({"; ".join(other)}): continue with its settings, or give another folder as out')
+        raise ValueError(f'{path} is of another run ({"; ".join(other)}): '
+                         'continue with its settings, or give another folder as out')
     for key, v in load_file(path).items():
         part, k = key.split('/', 1)
         parts[part][k] = v
@@ -299,7 +324,8 @@ def restore(self:Trainer,
     unpack_optimizer(self.optimizer, self.params, parts['optimizer'])
     self.scheduler.load_state_dict(self.scheduler.state_dict() | about['scheduler'])
     self.step, self.losses, self.scores = about['step'], about['losses'], [tuple(o) for o in about['scores']]
-    self.best = about['best'] and (*about['best'], {k: v.to(self.vdm.transformer.device) for k, v in parts['best'].items()})
+    self.best = about['best'] and (*about['best'],
+                                   {k: v.to(self.vdm.transformer.device) for k, v in parts['best'].items()})
 
 # %% ../nbs/21_train.ipynb #b8baee27
 class StopFinetuning(Exception):
@@ -328,13 +354,15 @@ def plot_curve(
     losses, scores = np.array(settings['losses']), np.array(settings['scores'])
     mean = [losses[max(0, i-9):i+1].mean() for i in range(len(losses))]
     x = np.arange(1, len(losses)+1)
-    ax.plot(x, losses, '.', color='0.75'); ax.plot(x, mean, color='0.3')
+    ax.plot(x, losses, '.', color='0.75')
+    ax.plot(x, mean, color='0.3')
     ax.set(xlabel='step', ylabel='loss', ylim=(0, None), xlim=(0, settings['steps']))
     if len(scores):
         right = ax.twinx()
         right.plot(*scores.T, 'o-', color='C0', ms=4)
         right.set_ylabel(f'held-out {settings["metric"]}', color='C0')
-        if settings.get('best_step'): right.plot(settings['best_step'], settings['best_score'], 'o', color='C1', ms=8, mfc='none')
+        if settings.get('best_step'):
+            right.plot(settings['best_step'], settings['best_score'], 'o', color='C1', ms=8, mfc='none')
     return ax.figure
 
 # %% ../nbs/21_train.ipynb #90f5f673
@@ -362,15 +390,18 @@ def fit(self:Trainer,
     "Train to the last step, or until a callback stops it"
     s, main = self.settings, self.accelerator.is_main_process
     self.score()
-    with tqdm(total=s['steps'], initial=self.step, desc='finetune', unit='step', disable=not (progress and main)) as bar:
+    with tqdm(total=s['steps'], initial=self.step, desc='finetune', unit='step',
+              disable=not (progress and main)) as bar:
         while self.step < s['steps']:
             self.update()
             score = self.score()
             if file and main and self.step % save_every == 0: self.save(file)
             bar.update()
-            bar.set_postfix({'loss': f'{self.losses[-1]:.3f}'} | ({s['metric']: f'{self.scores[-1][1]:.2f}'} if self.scores else {}))
+            bar.set_postfix({'loss': f'{self.losses[-1]:.3f}'}
+                            | ({s['metric']: f'{self.scores[-1][1]:.2f}'} if self.scores else {}))
             lr = self.scheduler.get_last_lr()[0]
-            self.accelerator.log(dict(loss=self.losses[-1], lr=lr) | ({s['metric']: score} if score is not None else {}), step=self.step)
+            self.accelerator.log(dict(loss=self.losses[-1], lr=lr)
+                                 | ({s['metric']: score} if score is not None else {}), step=self.step)
             for f in callbacks: f(Event(self.step, s['steps'], self.losses[-1], lr, score, self))
     self.refuse_useless()
 
@@ -384,13 +415,16 @@ def run(self:Trainer,
     try: self.fit(file, **kwargs)
     except StopFinetuning: self.settings['stopped_early'] = True
     except (KeyboardInterrupt, FloatingPointError) as e:
-        kept = 'nothing was saved: give out=FOLDER to be able to continue; what was learned is in the attribute .adapter of this error'
+        kept = ('nothing was saved: give out=FOLDER to be able to continue; '
+                'what was learned is in the attribute .adapter of this error')
         if file:
             if self.accelerator.is_main_process: self.save(file)
             kept = f'the state is in {file}: continue with the same call and resume=True'
         if isinstance(e, FloatingPointError):
-            kept = (f'give another out, as resume=True only repeats this from {file}; ' if file else '') + 'what was learned is in the attribute .adapter of this error'
-        why = f'stopped after step {self.step} of {self.settings["steps"]}' if isinstance(e, KeyboardInterrupt) else str(e)
+            kept = ((f'give another out, as resume=True only repeats this from {file}; ' if file else '')
+                    + 'what was learned is in the attribute .adapter of this error')
+        why = (f'stopped after step {self.step} of {self.settings["steps"]}' if isinstance(e, KeyboardInterrupt)
+               else str(e))
         stop = type(e)(f'{why}; {kept}')
         stop.adapter = self.adapter()
         raise stop from None
@@ -411,21 +445,25 @@ def _settled(vdm, train, heldout, given, accelerator):
 
 def _begin(out, resume, overwrite, main):
     "What there is in the output folder: (checkpoint file, is there one to continue?)"
-    if resume and overwrite: raise ValueError('resume=True goes on, overwrite=True starts anew: give only one of them')
+    if resume and overwrite:
+        raise ValueError('resume=True goes on, overwrite=True starts anew: give only one of them')
     if out is None:
-        if resume: raise ValueError('resume=True needs out=FOLDER, the folder of the run to continue')
+        if resume:
+            raise ValueError('resume=True needs out=FOLDER, the folder of the run to continue')
         return None, False
     out, file = Path(out), Path(out)/CHECKPOINT
     refuse_model_folder(out)
     if main:
-        for part in out.glob('.part-*'): shutil.rmtree(part, ignore_errors=True)  # what a killed run left half-written
+        # what a killed run left half-written
+        for part in out.glob('.part-*'): shutil.rmtree(part, ignore_errors=True)
         if overwrite: file.unlink(missing_ok=True)
     if not (resume or overwrite):
         else_ = 'or give another folder as out, or overwrite=True'
         left = {CHECKPOINT: 'left from an unfinished run: go on with resume=True',
                 LAST: 'of a finished adapter: read it with load_adapter'}
         for name, what in left.items():
-            if (out/name).exists(): raise FileExistsError(f'{out/name} is {what}, {else_}')
+            if (out/name).exists():
+                raise FileExistsError(f'{out/name} is {what}, {else_}')
     return file, file.exists()
 
 @contextmanager
@@ -474,7 +512,7 @@ def finetune(
     tracker=None, # name or object of a tracker that accelerate knows
     progress:bool=True, # show a bar
     plot:bool=False, # draw the curve as it grows, in a notebook
-)->Adapter: # `FloatingPointError` if the loss is not finite, `ValueError` or `OSError` for what cannot be used or written
+)->Adapter: # `FloatingPointError` if a loss is not finite, `ValueError`, `OSError` for what cannot be used or written
     "Learn a visual task from pairs"
     method, transition, metric = method or 'lora', transition or 'discrete', metric or 'psnr'
     given = {k: v for k, v in locals().items() if k in GIVEN}

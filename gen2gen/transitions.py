@@ -17,7 +17,8 @@ def times(
     n_frames:int, # F ≥ 2
 )->np.ndarray: # (F,) float64
     "The time t of each frame, evenly from 0 to 1."
-    if n_frames < 2: raise ValueError(f"n_frames={n_frames}: a transition needs at least 2 frames, the input and the target")
+    if n_frames < 2:
+        raise ValueError(f"n_frames={n_frames}: a transition needs at least 2 frames, the input and the target")
     return np.arange(n_frames)/(n_frames-1)
 
 # %% ../nbs/01_transitions.ipynb #b85c8d0f
@@ -72,9 +73,11 @@ def _check_video(v, x, y, n_frames, name):
     want = (n_frames, *x.shape)
     if not isinstance(v, np.ndarray) or v.shape != want or v.dtype != np.uint8:
         got = f"{v.dtype} {v.shape}" if isinstance(v, np.ndarray) else type(v).__name__
-        raise ValueError(f"transition {name!r} returned {got}; it must return a uint8 array (n_frames, H, W, 3) = {want}")
+        raise ValueError(f"transition {name!r} returned {got}; "
+                         f"it must return a uint8 array (n_frames, H, W, 3) = {want}")
     for end, frame, pic in (("first frame is not the input", v[0], x), ("last frame is not the target", v[-1], y)):
-        if (frame != pic).any(): raise ValueError(f"transition {name!r}: its {end}, bit for bit; return exactly x first and y last")
+        if (frame != pic).any():
+            raise ValueError(f"transition {name!r}: its {end}, bit for bit; return exactly x first and y last")
     return v
 
 def _read_only(x):
@@ -85,10 +88,11 @@ def _read_only(x):
 # %% ../nbs/01_transitions.ipynb #b5ae24a6
 def get_transition(
     transition, # a name in `TRANSITIONS`, or a function of (x, y, n_frames) or (x, y, n_frames, seed)
-): # function (x, y, n_frames, seed=0) -> (F, H, W, 3) uint8. `ValueError` for an unknown name, or when its video breaks the promise
+): # fn(x, y, n_frames, seed=0) -> (F, H, W, 3) uint8. `ValueError` for unknown names and videos that break the promise
     "A transition by name or from a function, with its result checked."
     if not callable(transition) and transition not in TRANSITIONS:
-        raise ValueError(f"there is no transition {transition!r}; there are {', '.join(TRANSITIONS)}, or give a function of (x, y, n_frames)")
+        raise ValueError(f"there is no transition {transition!r}; there are {', '.join(TRANSITIONS)}, "
+                         "or give a function of (x, y, n_frames)")
     fn = transition if callable(transition) else TRANSITIONS[transition]
     name = getattr(fn, "__name__", type(fn).__name__)
     params = inspect.signature(fn).parameters

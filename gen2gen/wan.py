@@ -17,11 +17,14 @@ from .vdm import WAN_NAMES
 
 # %% ../nbs/12_wan.ipynb #1c2b732e
 TRANSFORMER, VAE = WanTransformer3DModel, AutoencoderKLWan
-_14B = dict(num_attention_heads=40, attention_head_dim=128, in_channels=36, out_channels=16, ffn_dim=13824, num_layers=40)
-_VAE22 = dict(base_dim=160, decoder_base_dim=256, z_dim=48, is_residual=True, patch_size=2, in_channels=12, out_channels=12,
-              scale_factor_spatial=16, latents_mean=[0.]*48, latents_std=[1.]*48)  # sizes only: the means and scales are the checkpoint's
+_14B = dict(num_attention_heads=40, attention_head_dim=128, in_channels=36, out_channels=16, ffn_dim=13824,
+            num_layers=40)
+# sizes only: the means and scales are the checkpoint's
+_VAE22 = dict(base_dim=160, decoder_base_dim=256, z_dim=48, is_residual=True, patch_size=2, in_channels=12,
+              out_channels=12, scale_factor_spatial=16, latents_mean=[0.]*48, latents_std=[1.]*48)
 CONFIGS = {
-    'wan2.2-ti2v-5b': dict(transformer=dict(num_attention_heads=24, attention_head_dim=128, in_channels=48, out_channels=48, ffn_dim=14336, num_layers=30), vae=_VAE22),
+    'wan2.2-ti2v-5b': dict(transformer=dict(num_attention_heads=24, attention_head_dim=128, in_channels=48,
+                                            out_channels=48, ffn_dim=14336, num_layers=30), vae=_VAE22),
     'wan2.1-i2v-14b': dict(transformer=_14B | dict(image_dim=1280, added_kv_proj_dim=5120), vae={}),
     'wan2.2-i2v-a14b': dict(transformer=_14B, vae={}, experts=2)}
 
@@ -39,14 +42,19 @@ class Wan(FullSize):
         super().__init__(pipe, *args, **kwargs)
         c = self.vae.config
         self.factors, self.multiple = (c.scale_factor_temporal, c.scale_factor_spatial), 2*c.scale_factor_spatial
-        self.mean, self.std = (torch.tensor(o, device=self.device).view(1, -1, 1, 1, 1) for o in (c.latents_mean, c.latents_std))
+        self.mean, self.std = (torch.tensor(o, device=self.device).view(1, -1, 1, 1, 1)
+                               for o in (c.latents_mean, c.latents_std))
         self.first_clean, self.boundary = pipe.config.expand_timesteps, 1000*(pipe.config.boundary_ratio or 0)
         self.shift = self.scheduler.config.get('flow_shift') or self.scheduler.config.get('shift') or 1.
 
     @property
-    def experts(self): return {'': self.transformer} | ({} if self.pipe.transformer_2 is None else {'transformer_2.': self.pipe.transformer_2})
-    def latent_shape(self, n, n_frames, h, w): return n, self.vae.config.z_dim, (n_frames-1)//self.factors[0]+1, h//self.factors[1], w//self.factors[1]
-    def to_latents(self, x): return (self.vae.encode(x.to(self.vae.dtype)).latent_dist.mode().float()-self.mean)/self.std
+    def experts(self):
+        return {'': self.transformer} | ({} if self.pipe.transformer_2 is None
+                                         else {'transformer_2.': self.pipe.transformer_2})
+    def latent_shape(self, n, n_frames, h, w):
+        return n, self.vae.config.z_dim, (n_frames-1)//self.factors[0]+1, h//self.factors[1], w//self.factors[1]
+    def to_latents(self, x):
+        return (self.vae.encode(x.to(self.vae.dtype)).latent_dist.mode().float()-self.mean)/self.std
     def to_pixels(self, z): return self.vae.decode((z*self.std+self.mean).to(self.vae.dtype)).sample
 
 # %% ../nbs/12_wan.ipynb #a18cca00
@@ -66,7 +74,8 @@ def condition(self:Wan,
     mask[:, :, 0] = 1
     found = dict(channels=torch.cat([mask, latents], 1))
     if self.transformer.config.image_dim is None: return found
-    with self.using(self.pipe.image_encoder): return found | dict(clip=self.pipe.encode_image([Image.fromarray(o) for o in images], self.device))
+    with self.using(self.pipe.image_encoder):
+        return found | dict(clip=self.pipe.encode_image([Image.fromarray(o) for o in images], self.device))
 
 # %% ../nbs/12_wan.ipynb #7f9dc1ef
 @patch
@@ -87,7 +96,8 @@ def velocity(self:Wan,
     high = t >= self.boundary
     if high.all(): return self.transformer(**rows).sample.float()
     if not high.any(): return self.pipe.transformer_2(**rows).sample.float()
-    parts = [model(**{k: v[which] for k, v in rows.items()}).sample.float() for model, which in ((self.transformer, high), (self.pipe.transformer_2, ~high))]
+    parts = [model(**{k: v[which] for k, v in rows.items()}).sample.float()
+             for model, which in ((self.transformer, high), (self.pipe.transformer_2, ~high))]
     return torch.cat(parts)[torch.cat([high.nonzero(), (~high).nonzero()]).flatten().argsort()]
 
 # %% ../nbs/12_wan.ipynb #8f4488f5
@@ -115,7 +125,8 @@ def denoise(self:Wan,
     "From noise to latents, with a fresh scheduler of the pipeline's kind"
     z, scheduler = noise.float(), type(self.scheduler).from_config(self.scheduler.config)
     scheduler.set_timesteps(steps, device=self.device)
-    for t in scheduler.timesteps: z = scheduler.step(self.velocity(z, t.expand(len(z)), condition), t, z, return_dict=False)[0]
+    for t in scheduler.timesteps:
+        z = scheduler.step(self.velocity(z, t.expand(len(z)), condition), t, z, return_dict=False)[0]
     return torch.cat([condition['first'], z[:, :, 1:]], 2) if self.first_clean else z
 
 # %% ../nbs/12_wan.ipynb #af196cac
@@ -126,11 +137,14 @@ def recognise(cls:Wan,
 )->str: # its name; `ValueError` if it is no image-to-video model
     "The published model that a folder holds, or `wan`"
     t, vae = configs['transformer'], configs['vae']
-    if not index.get('expand_timesteps') and t['in_channels'] != t['out_channels']+vae['z_dim']+vae.get('scale_factor_temporal', 4):
-        raise ValueError(f'this Wan transformer takes {t["in_channels"]} channels and has no place for an image: it is a text-to-video model. Take an image-to-video one: {", ".join(CONFIGS)}')
+    if (not index.get('expand_timesteps')
+            and t['in_channels'] != t['out_channels']+vae['z_dim']+vae.get('scale_factor_temporal', 4)):
+        raise ValueError(f'this Wan transformer takes {t["in_channels"]} channels and has no place for an image: '
+                         f'it is a text-to-video model. Take an image-to-video one: {", ".join(CONFIGS)}')
     same = lambda want: all((tuple(t[k]) if isinstance(t.get(k), list) else t.get(k)) == v for k, v in want.items())
     full = {k: dict(image_dim=None) | c['transformer'] for k, c in CONFIGS.items()}
-    return next((k for k, c in full.items() if same(c) and CONFIGS[k].get('experts', 1) == len({'transformer', 'transformer_2'} & configs.keys())), 'wan')
+    return next((k for k, c in full.items() if same(c)
+                 and CONFIGS[k].get('experts', 1) == len({'transformer', 'transformer_2'} & configs.keys())), 'wan')
 
 def load_wan(
     path, # folder of a pipeline
@@ -153,6 +167,7 @@ def meta_inputs(
     f, s = (n_frames-1)//4+1, vae.scale_factor_spatial
     new = lambda *shape: torch.empty(shape, device='meta', dtype=torch.bfloat16)
     first_clean = t.in_channels == t.out_channels
-    found = dict(hidden_states=new(batch, t.in_channels, f, h//s, w//s), encoder_hidden_states=new(batch, 512, t.text_dim),
+    found = dict(hidden_states=new(batch, t.in_channels, f, h//s, w//s),
+                 encoder_hidden_states=new(batch, 512, t.text_dim),
                  timestep=new(batch, f*(h//s//2)*(w//s//2)) if first_clean else new(batch))
     return found | (dict(encoder_hidden_states_image=new(batch, 257, t.image_dim)) if t.image_dim else {})

@@ -42,7 +42,8 @@ class RunView:
         self.note, self.curve, self.sample = W.HTML("starting"), W.Image(format="png"), W.Image(format="png")
         self.button.on_click(lambda _: self.stop())
         self.box = W.VBox([W.HBox([self.button, self.note]), self.curve, self.sample])
-        for widget, name in ((self.box, "run"), (self.note, "note"), (self.curve, "curve"), (self.sample, "sample")): widget.add_class(f"g2g-{name}")
+        for widget, name in ((self.box, "run"), (self.note, "note"), (self.curve, "curve"), (self.sample, "sample")):
+            widget.add_class(f"g2g-{name}")
 
     def stop(self):
         "Ask the run to end after its present step"
@@ -50,7 +51,8 @@ class RunView:
         self.button.disabled, self.button.description = True, "Stopping"
 
     def __call__(self, event):
-        if event.score is not None or event.step == event.steps or time.monotonic()-self.last > self.every: self.draw(event)
+        if event.score is not None or event.step == event.steps or time.monotonic()-self.last > self.every:
+            self.draw(event)
         if self.stopping.is_set() and event.step < event.steps: raise StopFinetuning
 
 # %% ../nbs/23_widgets.ipynb #28d92a40
@@ -61,7 +63,8 @@ def _draw(self, event):
     figure = Figure(figsize=(6, 2.5), layout="constrained")
     plot_curve(t.settings | dict(losses=t.losses, scores=t.scores) | best, figure.subplots())
     video = generate(t.vdm, self.pairs.inputs, n_frames=t.settings["n_frames"])[0, 0]
-    self.curve.value, self.sample.value = _png(figure), encode_image(np.asarray(strip(np.concatenate([video, self.pairs.targets]), min_side=96)))
+    self.curve.value, self.sample.value = (
+        _png(figure), encode_image(np.asarray(strip(np.concatenate([video, self.pairs.targets]), min_side=96))))
     told = f" · best {t.settings['metric']} {t.best[1]:.3g} at step {t.best[0]}" if t.best else ""
     self.note.value, self.last = f"step {event.step} of {event.steps} · loss {event.loss:.3f}{told}", time.monotonic()
 
@@ -78,10 +81,13 @@ class LiveRun:
         try:
             self.adapter = fn()
             s, verb = self.adapter.settings, "stopped" if self.adapter.settings.get("stopped_early") else "done"
-            self.view.note.value = f"{verb} after step {s['steps_done']} of {s['steps']}; kept step {s['best_step']}: {s['kept_because']}"
+            self.view.note.value = (f"{verb} after step {s['steps_done']} of {s['steps']}; "
+                                    f"kept step {s['best_step']}: {s['kept_because']}")
         except BaseException as e: self.error, self.view.note.value = e, f"<b>{type(e).__name__}</b>: {e}"
         self.view.button.disabled, self.view.button.description = True, "Stop"
-    def stop(self): "Ask the run to end"; self.view.stop()
+    def stop(self):
+        "Ask the run to end"
+        self.view.stop()
     def result(self):
         "Wait for the adapter; raises what the run raised"
         self.thread.join()
@@ -99,7 +105,8 @@ def finetune_live(
 )->LiveRun:
     "`finetune` with a view of the run and a stop button"
     view = RunView(train if heldout is None else heldout, every)
-    return LiveRun(view, lambda: finetune(train, vdm, heldout=heldout, callbacks=[view, *callbacks], progress=False, **kwargs))
+    return LiveRun(view, lambda: finetune(train, vdm, heldout=heldout, callbacks=[view, *callbacks],
+                                          progress=False, **kwargs))
 
 # %% ../nbs/23_widgets.ipynb #b4b62dc1
 def browse_predictions(
@@ -117,7 +124,8 @@ def browse_predictions(
         words = [f"{name}: {s:.3g} {m.unit}".strip() for name, s in zip(out.names, scores)]
     which = W.Dropdown(options=[(words[i], i) for i in order], description="picture")
     frame = W.IntSlider(value=f, min=1, max=f, description="frame")
-    back, on = (W.Button(icon=o, tooltip=t, layout=W.Layout(width="3em")) for o, t in (("arrow-left", "previous picture"), ("arrow-right", "next picture")))
+    back, on = (W.Button(icon=o, tooltip=t, layout=W.Layout(width="3em"))
+                for o, t in (("arrow-left", "previous picture"), ("arrow-right", "next picture")))
     picture = W.Image(format="png", layout=W.Layout(max_width="100%", align_self="flex-start"))
     def draw(_=None):
         i = which.value
