@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 
 from .adapter import generate
 
-from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode, load_answers
+from .arc import READINGS, Layout, Puzzle, _tasks, as_grid, decode
 from .arc import paper_layout, render, rule_colours, rule_shape, tiny_layout, turned
 from .evaluate import load_results
 from .files import whole

@@ -146,8 +146,8 @@ def _bank(squares, side, sources=None, licences=None):
 
 # %% ../nbs/29_bank.ipynb #5176353f
 PRETRAINING_PHOTOS = (
-    'retina', 'immunohistochemistry', 'hubble_deep_field', 'camera', 'coins', 'brick', 'grass', 'gravel', 'moon', 'page',
-    'text', 'clock')
+    'retina', 'immunohistochemistry', 'hubble_deep_field', 'camera', 'coins', 'brick', 'grass', 'gravel',
+    'moon', 'page', 'text', 'clock')
 
 @functools.lru_cache(None)
 def packaged_bank(

@@ -408,7 +408,7 @@ def score(
     tables = [csv, csv.with_suffix(".json")] if csv else []
     _refuse_inputs(tables, [*adapter.iterdir()] if adapter.is_dir() else [], Path())
     _refuse_existing(tables, overwrite)
-    from gen2gen import pose # noqa: F401: it adds the metric of poses
+    from gen2gen import pose  # noqa: F401 (it adds the metric of poses)
     metrics = metrics or (t.metric if (t := _task(pairs)) else "psnr,ssim")
     names = [get_metric(m) and m for m in metrics.replace(" ", "").split(",")]
     from gen2gen.settings import check_settings

@@ -11,7 +11,8 @@ import zlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from .flow import normal

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .adapter import Predictions, fit_pictures
 from .controls import canny_edges, grabcut, otsu, unet
 from .files import whole
-from .metrics import Interval, Metric, bootstrap_ci, get_metric
+from .metrics import Interval, bootstrap_ci, get_metric
 from .pairs import Pairs, as_pictures
 from .registry import load_vdm
 from .train import finetune

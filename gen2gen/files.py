@@ -125,11 +125,14 @@ def weights_file(
     path = Path(folder)/name
     if not path.is_file():
         pickles = [p.name for p in Path(folder).glob('*') if p.suffix in ('.bin', '.pt', '.pth', '.ckpt', '.pkl')]
-        if pickles: raise ValueError(f'{folder} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: convert it to {name}')
+        if pickles:
+            raise ValueError(f'{folder} holds {pickles[0]}, a pickle; '
+                             f'gen2gen reads safetensors only: convert it to {name}')
         raise FileNotFoundError(f'{path} is missing')
     try:
         with safe_open(path, 'pt') as f: f.keys()
-    except SafetensorError as e: raise ValueError(f'{path} is not a whole safetensors file ({e}): copy or download it again') from e
+    except SafetensorError as e:
+        raise ValueError(f'{path} is not a whole safetensors file ({e}): copy or download it again') from e
     return path
 
 # %% ../nbs/95_files.ipynb #c3d3fb42

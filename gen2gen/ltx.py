@@ -136,8 +136,7 @@ def loss(self:LTX,
     condition:dict, # of `condition`
     generator=None, # torch generator on the CPU
 )->torch.Tensor: # (n,)
-    ("Mean square error in the velocity of all latents but the first, "
-     "at one noise level and one draw of all noise a sample")
+    "Mean square error in the velocity of all latents but the first, at one noise level and draw of noise a sample"
     x, first = (self.normalised(posterior(m.to(self.device), generator)) for m in (latents, condition['image']))
     n, _, f, h, w = x.shape
     tokens = f*h*w//(self.transformer.config.patch_size**2*self.transformer.config.patch_size_t)

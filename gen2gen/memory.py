@@ -26,7 +26,7 @@ def kept_bytes(
         # holding on to it keeps its address from being used again
         if storage._cdata not in known: counted[storage._cdata] = storage
         return x
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x): out = f()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x): _graph = f()  # held until all is counted
     return sum(s.nbytes() for s in counted.values())
 
 # %% ../nbs/15_memory.ipynb #3a4184dc
@@ -39,7 +39,7 @@ def activations(
     weights, blocks = (list(transformer.parameters()),
                        getattr(transformer, 'transformer_blocks', None) or transformer.blocks)
     if not checkpointing: return kept_bytes(lambda: transformer(**inputs, return_dict=False), weights)
-    seen, inside = [], 0
+    seen = []
     hook = blocks[0].register_forward_pre_hook(lambda m, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     transformer.enable_gradient_checkpointing()
     try: outer = kept_bytes(lambda: transformer(**inputs, return_dict=False), weights)
@@ -96,8 +96,7 @@ def _size(name):
 
 @functools.lru_cache(None)
 def _count(name, n_frames, h, w, rank, batch, checkpointing):
-    ("Numbers in large linear weights (which fp8 halves), in other weights, in the LoRA, in the VAE; "
-     "bytes of activations")
+    "Numbers in large linear weights (which fp8 halves), in other weights, the LoRA, the VAE; bytes of activations"
     module, _ = FAMILIES[name]
     config, found = module.CONFIGS[name], []
     inputs = module.meta_inputs(config, n_frames, h, w, batch)

@@ -17,9 +17,9 @@ from .scenes import limb
 # %% ../nbs/31c_pose.ipynb #e89ae889
 JOINTS = ("right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder "
           "left_shoulder left_elbow left_wrist neck head_top").split()
-JOINT_COLOURS = np.array([(70, 255, 0), (0, 200, 0), (0, 80, 255), (90, 0, 255), (0, 255, 100), (130, 255, 130), (255, 90, 0),
-                          (255, 0, 0), (0, 170, 255), (140, 120, 255), (255, 0, 100), (255, 130, 130), (190, 190, 190),
-                          (255, 255, 255)], np.uint8)
+JOINT_COLOURS = np.array([(70, 255, 0), (0, 200, 0), (0, 80, 255), (90, 0, 255), (0, 255, 100), (130, 255, 130),
+                          (255, 90, 0), (255, 0, 0), (0, 170, 255), (140, 120, 255), (255, 0, 100), (255, 130, 130),
+                          (190, 190, 190), (255, 255, 255)], np.uint8)
 LIMBS = ((0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (2, 8), (3, 9), (8, 9), (6, 7), (7, 8), (9, 10), (10, 11), (12, 13))
 LIMB_COLOURS = np.array([(0, 90, 0)]*4 + [(0, 0, 110)]*4 + [(110, 0, 0)]*4 + [(80, 80, 80)], np.uint8)
 

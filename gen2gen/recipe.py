@@ -50,5 +50,6 @@ def development_rows(
         seconds = time.process_time()-start
         found = zip(metric.fn(answers, test.targets), metric.fn(test.inputs, test.targets))
         about = dict(task=name, n=n, seed=seed, seconds=round(seconds, 1))
-        for i, (score, copy) in enumerate(found): rows.append(dict(about, picture=i, score=float(score), copy=float(copy)))
+        for i, (score, copy) in enumerate(found):
+            rows.append(dict(about, picture=i, score=float(score), copy=float(copy)))
     return pd.DataFrame(rows)

@@ -17,7 +17,8 @@ from .vdm import INTERFACE, VDM
 @dataclass(frozen=True)
 class VDMEntry:
     "One line of `gen2gen vdms`"
-    loader: str   # 'package.module:function', called as function(path, pretrained, device, dtype, seed, and the family's own options)
+    # 'package.module:function', called as function(path, pretrained, device, dtype, seed, and the family's own options)
+    loader: str
     licence: str  # licence of the weights
     weights: str  # where the weights come from, and how large they are
     memory: str   # memory that fine-tuning needs
@@ -49,11 +50,13 @@ register_vdm('tiny-latent', 'gen2gen.tiny:load_tiny_latent', licence='Apache-2.0
              memory='under 2 GB', about='the next tiny, on the latents of a codec, for 64 px; still in training')
 
 # %% ../nbs/16_registry.ipynb #77a3af35
-register_vdm('wan2.2-ti2v-5b', 'gen2gen.wan:load_wan', licence='Apache-2.0', about='the form that tiny takes, at 5 billion weights',
+register_vdm('wan2.2-ti2v-5b', 'gen2gen.wan:load_wan', licence='Apache-2.0',
+             about='the form that tiny takes, at 5 billion weights',
              hub='Wan-AI/Wan2.2-TI2V-5B-Diffusers', revision='b8fff7315c768468a5333511427288870b2e9635')
 register_vdm('wan2.1-i2v-14b', 'gen2gen.wan:load_wan', licence='Apache-2.0', about='the Wan of the paper',
              hub='Wan-AI/Wan2.1-I2V-14B-480P-Diffusers', revision='b184e23a8a16b20f108f727c902e769e873ffc73')
-register_vdm('wan2.2-i2v-a14b', 'gen2gen.wan:load_wan', licence='Apache-2.0', about='two experts, by noise level; two adapters',
+register_vdm('wan2.2-i2v-a14b', 'gen2gen.wan:load_wan', licence='Apache-2.0',
+             about='two experts, by noise level; two adapters',
              hub='Wan-AI/Wan2.2-I2V-A14B-Diffusers', revision='596658fd9ca6b7b71d5057529bbf319ecbc61d74')
 register_vdm('cogvideox1.5-5b-i2v', 'gen2gen.cogvideox:load_cogvideox', licence='CogVideoX licence',
              about='the main model of the paper',
@@ -61,7 +64,8 @@ register_vdm('cogvideox1.5-5b-i2v', 'gen2gen.cogvideox:load_cogvideox', licence=
 register_vdm('cogvideox-5b-i2v', 'gen2gen.cogvideox:load_cogvideox', licence='CogVideoX licence',
              about='the first CogVideoX; 49 frames of 480×720 only',
              hub='THUDM/CogVideoX-5b-I2V', revision='a6f0f4858a8395e7429d82493864ce92bf73af11')
-register_vdm('ltx-2b', 'gen2gen.ltx:load_ltx', licence='LTX-Video open weights licence', about='the fewest tokens a video',
+register_vdm('ltx-2b', 'gen2gen.ltx:load_ltx', licence='LTX-Video open weights licence',
+             about='the fewest tokens a video',
              hub='Lightricks/LTX-Video', revision='8984fa25007f376c1a299016d0957a37a2f797bb')
 register_vdm('ltx-13b', 'gen2gen.ltx:load_ltx', licence='LTX-Video open weights licence', about='the LTX of the paper',
              hub='Lightricks/LTX-Video-0.9.7-dev', revision='2101082f5eb5540770a2df43747feadb6f69b889')
@@ -88,7 +92,8 @@ def loader_of(
         raise ValueError(f'{file} is damaged ({e!r}): copy or download it again') from e
     if kind in PIPELINES: return PIPELINES[kind]
     if kind == 'WanTransformer3DModel' and about.get('out_channels') in (12, 16): return VDMS['tiny'].loader
-    raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; known pipelines: {", ".join(PIPELINES)}')
+    raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; '
+                     f'known pipelines: {", ".join(PIPELINES)}')
 
 # %% ../nbs/16_registry.ipynb #08917b70
 def _found(name, device, revision, download, options):

@@ -51,4 +51,5 @@ def differences(
     now: dict, # settings of this run
 ) -> list: # one line for each setting that differs
     "Settings on which two runs disagree"
-    return [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+    changed = (k for k in sorted({*then, *now}) if then.get(k) != now.get(k))
+    return [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in changed]

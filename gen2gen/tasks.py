@@ -24,7 +24,7 @@ from skimage import color, feature, filters, restoration, segmentation
 from .bank import PRETRAINING_PHOTOS
 from .metrics import get_metric
 from .pairs import COLOUR_PHOTOS, Pairs, as_pictures, load_pairs, photos
-from .pose import LIMBS, figure, pose_pck, pose_picture, stroke
+from .pose import LIMBS, figure, pose_picture, stroke
 from .scenes import shape_mask, stills, texture
 
 # %% ../nbs/32_tasks.ipynb #cd1c53f0

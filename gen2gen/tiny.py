@@ -122,7 +122,8 @@ def forward(
     cos, sin = cos[..., 0::2].to(dtype), sin[..., 1::2].to(dtype)
     x = transformer.patch_embedding(z.to(transformer.patch_embedding.weight.dtype))
     x = x.flatten(3).permute(0, 2, 3, 1).contiguous()
-    temb, mod, text, _ = transformer.condition_embedder(t.flatten(), text.expand(n, -1, -1), None, timestep_seq_len=frames)
+    text = text.expand(n, -1, -1)
+    temb, mod, text, _ = transformer.condition_embedder(t.flatten(), text, None, timestep_seq_len=frames)
     for b in transformer.blocks: x = block(b, x, text, mod.unflatten(2, (6, -1)), cos, sin)
     shift, scale = (transformer.scale_shift_table.unsqueeze(0)+temb.unsqueeze(2)).to(x.dtype).unsqueeze(3).unbind(2)
     x = transformer.proj_out(F.layer_norm(x, x.shape[-1:])*(1+scale)+shift)
@@ -153,7 +154,7 @@ class Tiny(VDM):
         dtype=None, # of the computation; None: `native_dtype(device)`
         revision: str='', # identity of the weights
         codec: Codec=None, # pixels ↔ latents; None: the exact layout
-        words: torch.Tensor=None, # a vector for each word of `vocabulary` (V, text_dim), the first one zeros; None: it knows no words
+        words: torch.Tensor=None, # vectors of `vocabulary` (V, text_dim), the first one zeros; None: it knows no words
         vocabulary: tuple=('',), # V words; the first one is silence
         prompt: str='', # words that every video is conditioned on, with commas between them
     ):
@@ -172,13 +173,17 @@ class Tiny(VDM):
     @property
     def fingerprint(self): return super().fingerprint | (dict(prompt=self.prompt) if self.prompt else {})
     @property
-    def encoding(self): return dict(codec=self.codec.revision, dtype=self.fingerprint['dtype']) if self.codec else self.fingerprint
+    def encoding(self):
+        about = self.fingerprint
+        return dict(codec=self.codec.revision, dtype=about['dtype']) if self.codec else about
     def frames(self, n): return int(min(max(n, 2), 9))
     def size(self, h, w):
         token, least, most = (8, 32, 128) if self.codec else (4, 8, 256)
         return tuple(int(min(max(token*round(s/token), least), most)) for s in (h, w))
-    def encode(self, videos): return self.codec.encode(scaled(videos)) if self.codec else to_latents(videos).to(self.device)
-    def decode(self, latents): return from_latents(latents) if self.codec is None else as_bytes(self.codec.decode(latents))
+    def encode(self, videos):
+        return self.codec.encode(scaled(videos)) if self.codec else to_latents(videos).to(self.device)
+    def decode(self, latents):
+        return as_bytes(self.codec.decode(latents)) if self.codec else from_latents(latents)
     def condition(self, images, n_frames=None): return dict(first=self.encode(np.asarray(images)[:, None]))
 
 # %% ../nbs/11_tiny.ipynb #466c3b5d
@@ -273,8 +278,10 @@ def load_tiny(
     words, vocabulary = None, ('',)
     if (folder/WORDS).is_file():
         parts.append(weights_file(folder, WORDS))
-        with safe_open(parts[-1], 'pt') as f: words, vocabulary = f.get_tensor('words').float(), tuple(json.loads(f.metadata()['vocabulary']))
-    transformer = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        with safe_open(parts[-1], 'pt') as f:
+            words, vocabulary = f.get_tensor('words').float(), tuple(json.loads(f.metadata()['vocabulary']))
+    transformer = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True,
+                                                        local_files_only=True)
     revision = hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()[:12]
     return Tiny(transformer, device, dtype, revision, codec, words, vocabulary, prompt)
 

@@ -1,17 +1,17 @@
 """Full-size pipelines of diffusers, small enough for a test: the real classes, a few hundred thousand random weights.
 
-The pages 12 to 15 and the tests of the families stand on them. `blocks=True` gives a VAE that can be read: its latents are the
-mean colours of blocks of pixels, so that an answer can be seen and a small model can learn a pair."""
+The pages and the tests of the full-size families stand on them. `blocks=True` gives a VAE that can be read: its latents
+are the mean colours of blocks of pixels, so that an answer can be seen and a small model can learn a pair."""
 import torch, transformers
 from diffusers import (AutoencoderKLCogVideoX, AutoencoderKLLTXVideo, AutoencoderKLWan, CogVideoXDDIMScheduler,
                        CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel, FlowMatchEulerDiscreteScheduler,
-                       LTXImageToVideoPipeline, LTXVideoTransformer3DModel, UniPCMultistepScheduler, WanImageToVideoPipeline,
-                       WanTransformer3DModel)
+                       LTXImageToVideoPipeline, LTXVideoTransformer3DModel, UniPCMultistepScheduler,
+                       WanImageToVideoPipeline, WanTransformer3DModel)
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from gen2gen.fullsize import still
 
 def small_text(kind='T5', width=16, seed=0):
-    "Tokenizer and text encoder as parts of a pipeline: one layer of T5 (CogVideoX, LTX) or UMT5 (Wan) that reads single characters"
+    "Tokenizer and text encoder, as parts of a pipeline: one layer of T5 (CogVideoX, LTX) or UMT5 (Wan)"
     vocabulary = {c: i for i, c in enumerate(['<pad>', '</s>', '<unk>', *'abcdefghijklmnopqrstuvwxyz '])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token='<unk>'))
     words.pre_tokenizer = pre_tokenizers.Split('', 'isolated')
@@ -28,8 +28,8 @@ def small_text(kind='T5', width=16, seed=0):
 def calibrated(vae, seed=0):
     """A random VAE whose latents depend on the picture, with the mean and scale of its latents in the configuration.
 
-    A random VAE hardly sees its input: the biases win over the picture. So they are set to zero, the latents of a few pictures are measured,
-    and the output is spread over the range of a picture."""
+    A random VAE hardly sees its input: the biases win over the picture. So they are set to zero, the latents of a few
+    pictures are measured, and the output is spread over the range of a picture."""
     coarse = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(seed))*2-1
     x = torch.nn.functional.interpolate(torch.cat([coarse, -coarse]), size=(64, 64), mode='bicubic').clamp(-1, 1)
     video = torch.stack([x]*3+[x.roll(3, 0)]*2, 2)
@@ -47,9 +47,10 @@ SIGNS = torch.stack([torch.eye(3), -torch.eye(3)], 1).flatten(0, 1)  # rows r, �
 
 @torch.no_grad()
 def average_blocks(vae):
-    "Set the weights of a VAE so that latents 0–2 are the mean colour of a block of pixels, and decoding paints the block with it"
+    "Set a VAE's weights so that latents 0–2 are the mean colour of a block, and decoding paints the block with it"
     for p in vae.parameters(): p.zero_()
-    by_class = {AutoencoderKLWan: _wan_blocks, AutoencoderKLCogVideoX: _cogvideox_blocks, AutoencoderKLLTXVideo: _ltx_blocks}
+    by_class = {AutoencoderKLWan: _wan_blocks, AutoencoderKLCogVideoX: _cogvideox_blocks,
+                AutoencoderKLLTXVideo: _ltx_blocks}
     by_class[type(vae)](vae)
     return vae.eval()
 
@@ -66,7 +67,8 @@ def _wan_blocks(vae):
         if name.endswith('conv_shortcut'): m.weight[colours, colours, 0, 0, 0] = 1.
         elif name.endswith('resample.1') and down: m.weight[colours, colours, :2, :2] = .25
         elif name.endswith('resample.1'): m.weight[colours, colours, 1, 1] = 1.
-        elif name.endswith('time_conv') and down: m.weight[colours, colours, 1:, 0, 0] = .5  # of frames t−1, t, t+1 at a stride of 2
+        # of frames t−1, t, t+1 at a stride of 2
+        elif name.endswith('time_conv') and down: m.weight[colours, colours, 1:, 0, 0] = .5
         elif name.endswith('time_conv'):  # each frame twice
             m.weight[colours, colours, -1, 0, 0] = m.weight[[12+i for i in colours], colours, -1, 0, 0] = 1.
         if len(m.weight) == 12: m.bias[6:] = BIG
@@ -110,21 +112,26 @@ def _ltx_blocks(vae):
         up.conv.conv.bias[48:] = BIG
     dec.conv_out.conv.weight[:, :6, 1, 1, 1] = SIGNS.T*BIG/2
 
-WAN_KINDS = dict(ti2v=dict(in_channels=8, out_channels=8),                                           # 2.2-5B
-                 i2v=dict(in_channels=12, out_channels=4, image_dim=16, added_kv_proj_dim=24),       # 2.1-14B
-                 moe=dict(in_channels=12, out_channels=4))                                           # 2.2-A14B
+WAN_KINDS = dict(  # those of 2.2-5B, 2.1-14B and 2.2-A14B
+    ti2v=dict(in_channels=8, out_channels=8),
+    i2v=dict(in_channels=12, out_channels=4, image_dim=16, added_kv_proj_dim=24),
+    moe=dict(in_channels=12, out_channels=4))
 
 def small_wan(kind='ti2v', seed=0, blocks=False, **changes):
     "A random Wan pipeline of a kind of `WAN_KINDS`; `changes` are of the transformer's configuration"
     ti2v, residual = kind == 'ti2v', kind == 'ti2v' and not blocks
     z = 8 if residual else 4
-    config = dict(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32)
+    config = dict(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2,
+                  rope_max_seq_len=32)
     config |= WAN_KINDS[kind]
-    if ti2v and blocks: config |= dict(in_channels=4, out_channels=4)  # the form of 2.1: the residual one cannot be set so simply
+    # the form of 2.1: the residual one cannot be set so simply
+    if ti2v and blocks: config |= dict(in_channels=4, out_channels=4)
     config |= changes
-    form = dict(base_dim=4 if residual else 12, z_dim=z, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.]*z, latents_std=[1.]*z)
+    form = dict(base_dim=4 if residual else 12, z_dim=z, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+                latents_mean=[0.]*z, latents_std=[1.]*z)
     if residual: form |= dict(is_residual=True, patch_size=2, in_channels=12, out_channels=12, scale_factor_spatial=16)
-    scheduler = UniPCMultistepScheduler(prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=5. if ti2v else 3.)
+    scheduler = UniPCMultistepScheduler(prediction_type='flow_prediction', use_flow_sigmas=True,
+                                        flow_shift=5. if ti2v else 3.)
     parts = small_text('UMT5', seed=seed) | dict(scheduler=scheduler, expand_timesteps=ti2v)
     with torch.random.fork_rng(devices=[]), still():
         torch.manual_seed(seed)
@@ -137,9 +144,10 @@ def small_wan(kind='ti2v', seed=0, blocks=False, **changes):
 
 def _small_vision():
     "Image encoder and processor as parts of a pipeline"
-    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8)
+    config = transformers.CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                           num_attention_heads=2, image_size=16, patch_size=8)
     processor = transformers.CLIPImageProcessor(size=dict(shortest_edge=16), crop_size=dict(height=16, width=16))
-    return dict(image_encoder=transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**sizes)).eval(), image_processor=processor)
+    return dict(image_encoder=transformers.CLIPVisionModel(config).eval(), image_processor=processor)
 
 def small_cogvideox(kind='1.5', seed=0, blocks=False):
     "A CogVideoX pipeline, 1.5 or 1.0, of 0.2 million random weights; its VAE has a space factor of 4"
@@ -151,10 +159,11 @@ def small_cogvideox(kind='1.5', seed=0, blocks=False):
                                      up_block_types=('CogVideoXUpBlock3D',)*3, latent_channels=4, layers_per_block=1,
                                      norm_num_groups=1, scaling_factor=.7, invert_scale_latents=new)
         transformer = CogVideoXTransformer3DModel(
-            num_attention_heads=4, attention_head_dim=16, in_channels=8, out_channels=4, num_layers=2, time_embed_dim=32,
-            text_embed_dim=16, sample_width=side, sample_height=side, sample_frames=33 if new else 9,
-            patch_size_t=2 if new else None, ofs_embed_dim=32 if new else None, patch_bias=not new, max_text_seq_length=8,
-            use_rotary_positional_embeddings=True, use_learned_positional_embeddings=not new)
+            num_attention_heads=4, attention_head_dim=16, in_channels=8, out_channels=4, num_layers=2,
+            time_embed_dim=32, text_embed_dim=16, sample_width=side, sample_height=side,
+            sample_frames=33 if new else 9, patch_size_t=2 if new else None, ofs_embed_dim=32 if new else None,
+            patch_bias=not new, max_text_seq_length=8, use_rotary_positional_embeddings=True,
+            use_learned_positional_embeddings=not new)
     scheduler = CogVideoXDDIMScheduler(beta_schedule='scaled_linear', prediction_type='v_prediction', clip_sample=False,
                                        rescale_betas_zero_snr=True, timestep_spacing='trailing', snr_shift_scale=1.)
     pipe = CogVideoXImageToVideoPipeline(vae=average_blocks(vae) if blocks else vae, transformer=transformer,
@@ -169,13 +178,15 @@ def small_ltx(kind='0.9.0', seed=0, blocks=False):
     late = {'0.9.0': False, '0.9.1': True}[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = AutoencoderKLLTXVideo(latent_channels=8, patch_size=1, timestep_conditioning=late, block_out_channels=(8,)*4,
-                                    decoder_block_out_channels=(8,)*4, layers_per_block=(1,)*5, decoder_layers_per_block=(1,)*5)
+        vae = AutoencoderKLLTXVideo(latent_channels=8, patch_size=1, timestep_conditioning=late,
+                                    block_out_channels=(8,)*4, decoder_block_out_channels=(8,)*4,
+                                    layers_per_block=(1,)*5, decoder_layers_per_block=(1,)*5)
         vae.latents_mean, vae.latents_std = .1*torch.randn(8), .5+torch.rand(8)
-        transformer = LTXVideoTransformer3DModel(in_channels=8, out_channels=8, num_attention_heads=4, attention_head_dim=16,
-                                                 cross_attention_dim=64, num_layers=2, caption_channels=16)
-    shift = {} if late else dict(use_dynamic_shifting=True, base_shift=.95, max_shift=2.05, base_image_seq_len=1024,
-                                 max_image_seq_len=4096, shift_terminal=.1)
+        transformer = LTXVideoTransformer3DModel(in_channels=8, out_channels=8, num_attention_heads=4,
+                                                 attention_head_dim=16, cross_attention_dim=64, num_layers=2,
+                                                 caption_channels=16)
+    shift = {} if late else dict(use_dynamic_shifting=True, base_shift=.95, max_shift=2.05,
+                                 base_image_seq_len=1024, max_image_seq_len=4096, shift_terminal=.1)
     pipe = LTXImageToVideoPipeline(FlowMatchEulerDiscreteScheduler(**shift), average_blocks(vae) if blocks else vae,
                                    transformer=transformer, **small_text('T5', 16, seed))
     pipe.set_progress_bar_config(disable=True)

@@ -1,10 +1,12 @@
 "The rules of the house: what a notebook looks like, and what the repository may hold."
-import ast, os, re, subprocess, sys
+import ast, io, os, re, subprocess, sys, tokenize
 import nbformat, pytest
 from conftest import ROOT
 from nbrun import directives, notebooks
 
 MB = 1 << 20
+CAPTION = re.compile(r'#\s*\|\s*(?:fig|tbl)-(?:cap|alt)')
+STRINGS = {tokenize.STRING, getattr(tokenize, 'FSTRING_MIDDLE', tokenize.STRING)}
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 per_notebook = pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.name)
 def read(path): return nbformat.read(path, 4)
@@ -72,6 +74,17 @@ def test_exports_are_documented(path):
             for a in [*f.args.args, *f.args.kwonlyargs]:
                 if '#' in c.source.splitlines()[a.lineno-1]: commented.add(a.arg)
                 assert a.arg in commented, f'{f.name}: the parameter {a.arg} needs a comment'
+
+@per_notebook
+def test_lines(path):
+    "Lines of code are at most 120 characters wide, and exported cells have one statement a line; text in a string may be wider"
+    for c in code_cells(read(path)):
+        source = '\n'.join('pass' if l.lstrip()[:1] in ('%', '!') else l for l in c.source.splitlines())
+        tokens = [*tokenize.generate_tokens(io.StringIO(source).readline)]
+        text = {n for t in tokens if t.type in STRINGS and t.start[0] < t.end[0] for n in range(t.start[0], t.end[0]+1)}
+        wide = [l for n, l in enumerate(source.splitlines(), 1) if len(l) > 120 and n not in text and not CAPTION.match(l)]
+        assert not wide, f'wider than 120 characters: {wide[0]}'
+        assert not exported(c) or (tokenize.OP, ';') not in {t[:2] for t in tokens}, f'two statements on one line:\n{source}'
 
 @per_notebook
 def test_figures(path):
