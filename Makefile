@@ -9,7 +9,7 @@ VENV ?= .venv
 JOBS ?= 2
 config := settings.ini setup.py pyproject.toml pins.txt
 enter := . "$(VENV)/bin/activate" &&
-run_demo = papermill nbs/60_demo.ipynb _demo/60_demo.ipynb --cwd nbs -k python3 -r out "$(CURDIR)/_demo"
+run_demo = papermill nbs/00_tour.ipynb _demo/00_tour.ipynb --cwd nbs -k python3 -r out "$(CURDIR)/_demo"
 # The kernel, the tools and the packages are those of $(VENV), whatever else the user has installed.
 unexport PYTHONPATH PYTHONHOME
 # Without bytecode every process compiles all of torch and diffusers again, 15 s and more each.
@@ -42,7 +42,7 @@ test: $(VENV)/.dev browser
 results: $(VENV)/.dev
 	@mkdir -p _demo
 	$(enter) $(run_demo) -r keep .
-	$(enter) python tests/nbrun.py --slow nbs/22_evaluate.ipynb nbs/92_bench.ipynb
+	$(enter) python tests/nbrun.py --slow nbs/09b_evaluate.ipynb nbs/97_bench.ipynb
 
 lab: $(VENV)/.dev
 	$(enter) jupyter lab --notebook-dir . nbs/index.ipynb

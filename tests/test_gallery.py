@@ -18,7 +18,7 @@ def pages(tmp_path_factory):
     save_exhibits([Exhibit(clip(k), clip(k)[-1], 'mask', f'00{k}', score=f'iou 0.{k}', note='30 pairs') for k in range(3)], folder/'segmentation.json')
     save_exhibits([Exhibit(clip(3+k, 4), clip(3+k)[0], 'styles', 'cup', variant=v, note='1 pair') for k, v in enumerate(('cubism', 'ukiyo_e'))], folder/'style.json')
     def html(media):
-        nb = run(ROOT/'nbs/49_gallery.ipynb', folder/'executed.ipynb', dict(media=str(media), results=str(media)))
+        nb = run(ROOT/'nbs/29_gallery.ipynb', folder/'executed.ipynb', dict(media=str(media), results=str(media)))
         return ''.join(''.join(o['data']['text/html']) for c in nb.cells if c.cell_type == 'code' for o in c.outputs if 'text/html' in o.get('data', {})), str(nb.cells)
     return html(folder), html(folder/'nothing')
 
@@ -85,7 +85,7 @@ def test_every_interaction(gallery):
 
 def test_the_published_page_is_current():
     "What the stored page names is what the task pages have kept"
-    stored = ''.join(str(c.outputs) for c in nbformat.read(ROOT/'nbs/49_gallery.ipynb', 4).cells if c.cell_type == 'code')
+    stored = ''.join(str(c.outputs) for c in nbformat.read(ROOT/'nbs/29_gallery.ipynb', 4).cells if c.cell_type == 'code')
     for path in (ROOT/'nbs/media/gallery').glob('*.json'):
-        assert f'media/gallery/{path.stem}.webp' in stored, f'execute 49_gallery.ipynb: it does not show {path.name}'
-        assert [e['score'] for e in json.loads(path.read_text(encoding='utf-8'))['exhibits'] if e['score'] not in stored] == [], f'execute 49_gallery.ipynb: {path.name} has other scores'
+        assert f'media/gallery/{path.stem}.webp' in stored, f'execute 29_gallery.ipynb: it does not show {path.name}'
+        assert [e['score'] for e in json.loads(path.read_text(encoding='utf-8'))['exhibits'] if e['score'] not in stored] == [], f'execute 29_gallery.ipynb: {path.name} has other scores'

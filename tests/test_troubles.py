@@ -19,7 +19,7 @@ def literals():
     return "\n".join(found)
 
 SAID = literals()
-MESSAGES = [m for line in rows("93_troubles.ipynb").splitlines() if re.match(r"\| `", line) for m in re.findall(r"`([^`]*…[^`]*)`", line.split(" | ")[0])]
+MESSAGES = [m for line in rows("98_troubles.ipynb").splitlines() if re.match(r"\| `", line) for m in re.findall(r"`([^`]*…[^`]*)`", line.split(" | ")[0])]
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_the_message_exists(message):
@@ -30,4 +30,4 @@ def test_there_are_messages(): assert len(MESSAGES) > 30
 
 def test_the_tests_of_the_log_exist():
     there = {m for f in (ROOT/"tests").glob("test_*.py") for m in re.findall(r"^def (test_\w+)", f.read_text(encoding="utf-8"), re.M)}
-    assert set(re.findall(r"`(test_\w+)`", rows("94_situations.ipynb"))) - there == set()
+    assert set(re.findall(r"`(test_\w+)`", rows("99_situations.ipynb"))) - there == set()

@@ -3,7 +3,7 @@
 nbdev's own filter does the work. What follows it undoes one flaw: nbdev turns backticked names into links, even inside
 the code of a signature, where a link is noise.
 
-    python tools/notebook_filter.py < nbs/00_pairs.ipynb   # one notebook
+    python tools/notebook_filter.py < nbs/01_pairs.ipynb   # one notebook
     python tools/notebook_filter.py --many < LIST          # many; a line is a notebook, a tab, the file to write"""
 import importlib, json, os, re, sys
 from contextlib import redirect_stdout

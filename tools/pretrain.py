@@ -3,7 +3,7 @@
     python tools/pretrain.py RUN --world PHOTOGRAPHS --minutes 9
 
 Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after
-every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `29_bank`.
+every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `10_bank`.
 On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many
 pictures more."""
 import argparse, json, time
