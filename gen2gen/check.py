@@ -51,7 +51,7 @@ def _form(raw):
 # %% ../nbs/91_check.ipynb #e0e27f35
 def look(
     file, # file, `pathlib.Path` or `zipfile.Path`
-)->Look: # also of a file that cannot be read
+) -> Look: # also of a file that cannot be read
     "Read a picture file as training would, and keep what `check_pairs` compares"
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter('always')
@@ -172,9 +172,9 @@ def _overlap(a, b, shift):
 def _agree(a, b): return np.corrcoef(a, b)[0, 1] if a.std() and b.std() else 0.
 
 def shifted(
-    a:Look, # of the input
-    b:Look, # of the target
-)->tuple: # (down, right) in pixels of the file, None if the two are not shifted copies
+    a: Look, # of the input
+    b: Look, # of the target
+) -> tuple: # (down, right) in pixels of the file, None if the two are not shifted copies
     "How far the target of a pair has moved against its input"
     x, y = a.edges, b.edges
     if x.shape != y.shape or not x.std() or not y.std(): return None
@@ -207,14 +207,14 @@ class Report:
     findings: list # of `Finding`, the gravest first
 
     @property
-    def status(self)->int: # for scripts
+    def status(self) -> int: # for scripts
         "0 if there is nothing to correct, 3 with warnings, 2 with errors"
         levels = {o.level for o in self.findings}
         return 2 if 'error' in levels else 3 if 'warning' in levels else 0
-    def table(self)->pd.DataFrame: # a row for each finding
+    def table(self) -> pd.DataFrame: # a row for each finding
         "The findings as a table"
         return pd.DataFrame([asdict(o) for o in self.findings], columns=['level', 'kind', 'text', 'names'])
-    def summary(self)->str: # one line
+    def summary(self) -> str: # one line
         "How many pairs, and how large"
         sizes = sorted({o.size for both in self.looks.values() for o in both if o.size})
         counts = f'{len(self.looks)} pairs' + f', {len(self.test)} test pairs'*bool(self.test)
@@ -238,7 +238,7 @@ def _readable(looks):
 def check_pairs(
     path, # folder or .zip of pairs, as `load_pairs` takes it
     test=None, # the same of pairs that are held out
-)->Report: # `FileNotFoundError` or `ValueError` where files do not make pairs
+) -> Report: # `FileNotFoundError` or `ValueError` where files do not make pairs
     "Look at every pair, and tell what may be wrong"
     (looks, found), (others, more) = _looks(path), _looks(test) if test else ({}, [])
     for some, findings in ((looks, found), (others, more)):
@@ -263,10 +263,10 @@ def _tile(name, both, marked):
 
 # %% ../nbs/91_check.ipynb #21a473dd
 def contact_sheet(
-    report:Report, # of `check_pairs`
+    report: Report, # of `check_pairs`
     path=None, # PNG file to write; None: none
-    most:int=300, # pairs on it, the first of more
-)->Image.Image: # training pairs first, then test pairs
+    most: int=300, # pairs on it, the first of more
+) -> Image.Image: # training pairs first, then test pairs
     "All pairs on one picture"
     marked = {name for o in report.findings if o.level != 'note' for name in o.names}
     pairs = [*report.looks.items(), *report.test.items()][:most]

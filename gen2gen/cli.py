@@ -20,35 +20,35 @@ from fastcore.docments import docments
 from . import __version__
 
 # %% ../nbs/90_cli.ipynb #7c06e8f0
-_WORDS = {"the same call and resume=True": "the same command and --resume", "load_vdm(…, download=True)": "--download",
-          "resume=True": "--resume", "overwrite=True": "--overwrite", "download=True": "--download"}
+_WORDS = {'the same call and resume=True': 'the same command and --resume', 'load_vdm(…, download=True)': '--download',
+          'resume=True': '--resume', 'overwrite=True': '--overwrite', 'download=True': '--download'}
 
 def _line(e, command=None):
     "An exception as one line, in the command line's own words."
     text = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-    if isinstance(e, OSError) and e.filename: text = f"{e.filename}: {text}"
-    if re.search(r"\bsize=", text): text += " (on the command line: --size and --resize)"
+    if isinstance(e, OSError) and e.filename: text = f'{e.filename}: {text}'
+    if re.search(r"\bsize=", text): text += ' (on the command line: --size and --resize)'
     for python, shell in _WORDS.items(): text = text.replace(python, shell)
-    if command in ("arc", "conceptarc"):
-        text = text.replace("--download fetches", "gen2gen finetune --download fetches")
-    return " ".join(text.split()) or type(e).__name__
+    if command in ('arc', 'conceptarc'):
+        text = text.replace('--download fetches', 'gen2gen finetune --download fetches')
+    return ' '.join(text.split()) or type(e).__name__
 
 @contextmanager
 def spoken(
-    command:str, # its name, put before the message
+    command: str, # its name, put before the message
 ):
     "Print a warning as one line of the command, without path and line"
     with warnings.catch_warnings():
         shown = warnings.showwarning
         def show(message, category, *rest, **more):
-            if issubclass(category, UserWarning): typer.echo(f"gen2gen {command}: {message}", err=True)
+            if issubclass(category, UserWarning): typer.echo(f'gen2gen {command}: {message}', err=True)
             else: shown(message, category, *rest, **more)
         warnings.showwarning = show
         yield
 
 @contextmanager
 def reported(
-    command:str, # its name, put before the message
+    command: str, # its name, put before the message
 ):
     "Turn a user's error into one line and exit status 2, and Ctrl-C into status 130."
     try:
@@ -58,24 +58,24 @@ def reported(
         raise typer.Exit(130)
     except BrokenPipeError: raise  # whoever reads our output has seen enough: typer ends without a word
     except (ValueError, OSError, FloatingPointError) as e:
-        if os.environ.get("GEN2GEN_DEBUG"): raise
-        typer.echo(f"gen2gen {command}: {_line(e, command)}", err=True)
+        if os.environ.get('GEN2GEN_DEBUG'): raise
+        typer.echo(f'gen2gen {command}: {_line(e, command)}', err=True)
         raise typer.Exit(2)
 
 # %% ../nbs/90_cli.ipynb #4f180c3d
-app = typer.Typer(name="gen2gen", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  rich_markup_mode=None, context_settings=dict(help_option_names=["-h", "--help"]))
+app = typer.Typer(name='gen2gen', add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  rich_markup_mode=None, context_settings=dict(help_option_names=['-h', '--help']))
 
 def _param(p, text):
     "A parameter as typer wants it: help from its comment, no `--no-…` twin for a switch."
     if p.kind != p.KEYWORD_ONLY: how = typer.Argument(help=text, show_default=False)
     else:
-        names = [f"--{p.name.replace('_', '-')}"] + ([] if p.name != "out" else ["-o"])
+        names = [f"--{p.name.replace('_', '-')}"] + ([] if p.name != 'out' else ['-o'])
         how = typer.Option(*names, help=text, show_default=p.default not in (None, False, p.empty))
     return p.replace(annotation=Annotated[p.annotation, how])
 
 def command(
-    *examples:str, # command lines, shown at the end of the help
+    *examples: str, # command lines, shown at the end of the help
 ):
     "Make a function a command of `app`: its comments are the help, a user's error is one line."
     def register(f):
@@ -84,7 +84,7 @@ def command(
         def run(**kwargs):
             with reported(f.__name__): f(**kwargs)
         run.__signature__ = sig.replace(parameters=[_param(p, text[p.name]) for p in sig.parameters.values()])
-        shown = "\b\nExamples:\n" + "\n".join(f"  {e}" for e in examples)
+        shown = "\b\nExamples:\n" + "\n".join(f'  {e}' for e in examples)
         app.command(f.__name__, help=f.__doc__, epilog=shown)(run)
         return f
     return register
@@ -92,44 +92,44 @@ def command(
 # %% ../nbs/90_cli.ipynb #bb1f1fc4
 def _version(wanted):
     if not wanted: return
-    typer.echo(f"gen2gen {__version__}")
+    typer.echo(f'gen2gen {__version__}')
     raise typer.Exit()
 
 @app.callback(epilog="\b\nExample:\n  gen2gen finetune my_task/ --out adapter/\n"
-                     "  gen2gen predict adapter/ photo.jpg --out answers/")
+                     '  gen2gen predict adapter/ photo.jpg --out answers/')
 def _main(
-    version:Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
-                                         help="Print the version.")]=False,
-    debug:Annotated[bool, typer.Option("--debug",
-                                       help="Show the traceback of an error (also: GEN2GEN_DEBUG=1).")]=False,
+    version: Annotated[bool, typer.Option('--version', callback=_version, is_eager=True,
+                                         help='Print the version.')]=False,
+    debug: Annotated[bool, typer.Option('--debug',
+                                       help='Show the traceback of an error (also: GEN2GEN_DEBUG=1).')]=False,
 ):
     "Learn a visual task from a handful of image pairs with a LoRA on a frozen video diffusion model."
-    if debug: os.environ["GEN2GEN_DEBUG"] = "1"
+    if debug: os.environ['GEN2GEN_DEBUG'] = '1'
 
 def main():
     "The entry point `gen2gen`, and of `python -m gen2gen`."
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show × or → shows ?
-        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
-    app(prog_name="gen2gen")
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='replace')
+    app(prog_name='gen2gen')
 
 # %% ../nbs/90_cli.ipynb #fc1e11d1
 def _size(text):
     "'64' or '48x64' as (height, width)."
     if text is None: return None
-    sides = text.lower().replace("×", "x").split("x")
+    sides = text.lower().replace('×', 'x').split('x')
     if len(sides) > 2 or not all(s.isdecimal() and int(s) for s in sides):
-        raise ValueError(f"--size {text} is not a size; give 64, or 48x64 for height×width")
+        raise ValueError(f'--size {text} is not a size; give 64, or 48x64 for height×width')
     return (int(sides[0]), int(sides[-1]))
 
 def _shape(size, resize):
     "size and resize for the readers; a size alone means pad."
-    return dict(size=_size(size), resize=resize or ("pad" if size else None))
+    return dict(size=_size(size), resize=resize or ('pad' if size else None))
 
-def _refuse_existing(files, overwrite, remedy="--overwrite"):
+def _refuse_existing(files, overwrite, remedy='--overwrite'):
     "Nothing is lost silently."
     if not overwrite and (old := [str(f) for f in files if f.exists()]):
-        more = f" (and {len(old)-1} more)" if len(old) > 1 else ""
-        raise FileExistsError(f"{old[0]} exists already{more}; choose another place, or add {remedy}")
+        more = f' (and {len(old)-1} more)' if len(old) > 1 else ''
+        raise FileExistsError(f'{old[0]} exists already{more}; choose another place, or add {remedy}')
 
 def _same(a, b):
     "Are two paths the same file or folder?"
@@ -139,9 +139,9 @@ def _refuse_inputs(files, inputs, out):
     "An output is never an input, also with --overwrite."
     for p in inputs:
         if p.is_dir() and _same(p, out):
-            raise ValueError(f"{out} is the folder of the inputs themselves; choose another folder")
+            raise ValueError(f'{out} is the folder of the inputs themselves; choose another folder')
         if p.is_file() and (taken := [f for f in files if _same(f, p)]):
-            raise ValueError(f"{taken[0]} is an input itself, and is not replaced; choose another place")
+            raise ValueError(f'{taken[0]} is an input itself, and is not replaced; choose another place')
 
 def _vdm(name, device, download=False):
     "Load a VDM on a device, if there is such a device."
@@ -149,50 +149,50 @@ def _vdm(name, device, download=False):
     import torch
     try: device and torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"--device {device} cannot be used: {str(e).splitlines()[0]}") from None
+        raise ValueError(f'--device {device} cannot be used: {str(e).splitlines()[0]}') from None
     return load_vdm(name, device=device, download=download)
 
 # %% ../nbs/90_cli.ipynb #8118f099
 def _source(source, size):
     "What --source says: a word, photographs by name, or pictures of a folder"
     from gen2gen.pairs import load_images
-    if Path(source).exists(): return load_images(source, size, "crop")
-    if re.search(r"[/\\]", source): raise FileNotFoundError(f"--source {source}: no such folder")
-    return tuple(source.split(",")) if source not in ("scenes", "photos") else source
+    if Path(source).exists(): return load_images(source, size, 'crop')
+    if re.search(r"[/\\]", source): raise FileNotFoundError(f'--source {source}: no such folder')
+    return tuple(source.split(',')) if source not in ('scenes', 'photos') else source
 
 def _task(pairs):
     "The task of that name; None for a folder of pairs or a zip. What is a folder, or is spelled like one, is no task"
     if Path(pairs).exists() and not _is_adapter(pairs): return None
-    if not re.fullmatch(r"\w+", str(pairs)): raise FileNotFoundError(f"{pairs}: no such folder or zip")
+    if not re.fullmatch(r"\w+", str(pairs)): raise FileNotFoundError(f'{pairs}: no such folder or zip')
     from gen2gen.tasks import TASKS
     if str(pairs) not in TASKS:
-        raise FileNotFoundError(f"{pairs}: no such folder or zip, and no task of that name; "
-                                "gen2gen tasks lists them")
+        raise FileNotFoundError(f'{pairs}: no such folder or zip, and no task of that name; '
+                                'gen2gen tasks lists them')
     return TASKS[str(pairs)]
 
 def _is_adapter(pairs):
     "Does a bare word name the folder of an adapter, or of its checkpoint, which cannot be pairs?"
     if not (re.fullmatch(r"\w+", str(pairs)) and Path(pairs).is_dir()): return False
     inside = [*Path(pairs).iterdir()]
-    ours = any(p.name in ("gen2gen.json", "checkpoint.safetensors") for p in inside)
+    ours = any(p.name in ('gen2gen.json', 'checkpoint.safetensors') for p in inside)
     return ours and not any(p.is_dir() for p in inside)
 
 def _read(pairs, shape, source, n, seed):
     "Pairs of a folder or a zip, or n pairs of a task by name"
     from gen2gen.pairs import load_pairs
     if not (t := _task(pairs)):
-        if source: raise ValueError(f"--source {source} is for a task, and {pairs} is no task; leave it out")
+        if source: raise ValueError(f'--source {source} is for a task, and {pairs} is no task; leave it out')
         return load_pairs(pairs, **shape)
     from gen2gen.settings import check_settings
     check_settings(n=n, seed=seed)
-    if shape["size"] and len({*shape["size"]}) > 1:
-        raise ValueError("--size {}x{}: the pictures of a task are square".format(*shape["size"]))
-    size = shape["size"][:1] if shape["size"] else ()  # none: the task's own
-    return t.pairs(n, seed, *size, source=_source(source or "scenes", *(size or [_task_size(t)])))
+    if shape['size'] and len({*shape['size']}) > 1:
+        raise ValueError('--size {}x{}: the pictures of a task are square'.format(*shape['size']))
+    size = shape['size'][:1] if shape['size'] else ()  # none: the task's own
+    return t.pairs(n, seed, *size, source=_source(source or 'scenes', *(size or [_task_size(t)])))
 
 def _task_size(t):
     "The side of a task's pictures where none is asked for"
-    return inspect.signature(t.pairs).parameters["size"].default
+    return inspect.signature(t.pairs).parameters['size'].default
 
 # %% ../nbs/90_cli.ipynb #a7cfba51
 def _split(data, heldout, n, seed, shape, source=None):
@@ -202,8 +202,8 @@ def _split(data, heldout, n, seed, shape, source=None):
     if share:
         out = max(1, round(share*len(data)))
         if out >= len(data):
-            raise ValueError(f"--heldout {heldout} of {len(data)} pairs holds out {out} and leaves none to train on; "
-                             "give a smaller share, or more pairs")
+            raise ValueError(f'--heldout {heldout} of {len(data)} pairs holds out {out} and leaves none to train on; '
+                             'give a smaller share, or more pairs')
         data, test = data.split(len(data) - out, seed)
     elif heldout: test = _read(heldout, shape, source if _task(heldout) else None, 16, seed + 10**6)
     return (few(data, n, seed) if n is not None else data), test
@@ -213,7 +213,7 @@ def _share(heldout):
     if Path(heldout).exists(): return None
     try: share = float(heldout)
     except ValueError: return None
-    if not 0 < share < 1: raise ValueError(f"--heldout {heldout} is neither a folder nor a share between 0 and 1")
+    if not 0 < share < 1: raise ValueError(f'--heldout {heldout} is neither a folder nor a share between 0 and 1')
     return share
 
 def _asked(pairs, heldout):
@@ -221,76 +221,76 @@ def _asked(pairs, heldout):
     t, share = _task(pairs), _share(heldout) if heldout else None
     if heldout and share is None: _task(heldout)
     if t and share:
-        raise ValueError(f"--heldout {heldout} is no folder, and a share is for folders; as many pairs of a task as "
-                         f"wanted are made by --heldout {t.name}")
+        raise ValueError(f'--heldout {heldout} is no folder, and a share is for folders; as many pairs of a task as '
+                         f'wanted are made by --heldout {t.name}')
     return t
 
 def _augment(text):
     "'flips,colours,crops=0.8' as `finetune` wants it"
     found = {}
-    for word in (text or "").replace(" ", "").split(","):
-        name, _, value = word.partition("=")
-        if word in ("flips", "colours"): found[dict(flips="flips", colours="permute_colours")[word]] = True
-        elif name == "crops" and re.fullmatch(r"0?\.\d+|1(\.0*)?", value): found["crops"] = float(value)
+    for word in (text or '').replace(' ', '').split(','):
+        name, _, value = word.partition('=')
+        if word in ('flips', 'colours'): found[dict(flips='flips', colours='permute_colours')[word]] = True
+        elif name == 'crops' and re.fullmatch(r"0?\.\d+|1(\.0*)?", value): found['crops'] = float(value)
         elif word:
-            raise ValueError(f"--augment {text}: {word} is not known; give flips, colours, or crops=0.8 (the smallest "
-                             "side of a window), with commas")
+            raise ValueError(f'--augment {text}: {word} is not known; give flips, colours, or crops=0.8 (the smallest '
+                             'side of a window), with commas')
     return found or None
 
 # %% ../nbs/90_cli.ipynb #a93c851f
-@command("gen2gen finetune flip/ --out flip-adapter",
-         "gen2gen finetune photos.zip --out adapter --size 64 --resize crop --n 10 --heldout 0.2",
-         "gen2gen finetune colorize --n 10 --heldout colorize --out adapter",
-         "gen2gen finetune flip/ --out flip-adapter --resume",
-         "gen2gen finetune flip/ --out flip-adapter --json --quiet | jq .best_score")
+@command('gen2gen finetune flip/ --out flip-adapter',
+         'gen2gen finetune photos.zip --out adapter --size 64 --resize crop --n 10 --heldout 0.2',
+         'gen2gen finetune colorize --n 10 --heldout colorize --out adapter',
+         'gen2gen finetune flip/ --out flip-adapter --resume',
+         'gen2gen finetune flip/ --out flip-adapter --json --quiet | jq .best_score')
 def finetune(
-    pairs:str, # folder or .zip with input/ and target/, matched by stem; or a task, see gen2gen tasks
+    pairs: str, # folder or .zip with input/ and target/, matched by stem; or a task, see gen2gen tasks
     *,
-    out:Path, # folder of the adapter and, until it is done, of the checkpoint
-    vdm:str="tiny", # name, see gen2gen vdms, or a folder in the diffusers layout
-    n:int|None=None, # train on n of the pairs, drawn by the seed; default: all, or a task's own number
-    source:str|None=None, # of a task's pictures: scenes (default), photos, photographs by name with commas, or a folder
-    heldout:str|None=None, # pairs to choose the best step by: a folder or .zip, a task, or a share of PAIRS such as 0.2
-    transition:str|None=None, # convex, quadratic, square_root, discrete or tiles; default: discrete, or the task's own
-    frames:int|None=None, # frames of a transition; default: the VDM's own
-    steps:int|None=None, # training steps; default: 100, from 10 pairs on 200
-    batch_size:int|None=None, # pairs a step; default: 8
-    lr:float|None=None, # peak learning rate; default: 0.01
-    rank:int|None=None, # of the LoRA; default: 16
-    method:str|None=None, # lora (default), or full: every weight, the control that is trained from scratch
-    preset:str|None=None, # paper: what the papers state for this model, where no option says otherwise
-    augment:str|None=None, # draw the pairs anew each epoch: flips, colours, crops=0.8; with commas
-    seed:int=42, # of everything random
-    size:str|None=None, # bring pictures to this size: 64, or 48x64 (height×width)
-    resize:str|None=None, # how: pad (default), crop or stretch
-    resume:bool=False, # go on with the run that was stopped in OUT
-    overwrite:bool=False, # replace the adapter or the unfinished run in OUT
-    device:str|None=None, # cpu, cuda, …; default: the accelerator if there is one
-    download:bool=False, # fetch the VDM's weights from the hub if they are not here
-    json:bool=False, # print JSON: what was trained and how it scored
-    quiet:bool=False, # no progress bar
+    out: Path, # folder of the adapter and, until it is done, of the checkpoint
+    vdm: str='tiny', # name, see gen2gen vdms, or a folder in the diffusers layout
+    n: int|None=None, # train on n of the pairs, drawn by the seed; default: all, or a task's own number
+    source: str|None=None, # of a task's pictures: scenes (default), photos, photographs by name and comma, or a folder
+    heldout: str|None=None, # pairs to choose the best step by: a folder or .zip, a task, or a share of PAIRS, say 0.2
+    transition: str|None=None, # convex, quadratic, square_root, discrete or tiles; default: discrete, or the task's own
+    frames: int|None=None, # frames of a transition; default: the VDM's own
+    steps: int|None=None, # training steps; default: 100, from 10 pairs on 200
+    batch_size: int|None=None, # pairs a step; default: 8
+    lr: float|None=None, # peak learning rate; default: 0.01
+    rank: int|None=None, # of the LoRA; default: 16
+    method: str|None=None, # lora (default), or full: every weight, the control that is trained from scratch
+    preset: str|None=None, # paper: what the papers state for this model, where no option says otherwise
+    augment: str|None=None, # draw the pairs anew each epoch: flips, colours, crops=0.8; with commas
+    seed: int=42, # of everything random
+    size: str|None=None, # bring pictures to this size: 64, or 48x64 (height×width)
+    resize: str|None=None, # how: pad (default), crop or stretch
+    resume: bool=False, # go on with the run that was stopped in OUT
+    overwrite: bool=False, # replace the adapter or the unfinished run in OUT
+    device: str|None=None, # cpu, cuda, …; default: the accelerator if there is one
+    download: bool=False, # fetch the VDM's weights from the hub if they are not here
+    json: bool=False, # print JSON: what was trained and how it scored
+    quiet: bool=False, # no progress bar
 ):
     "Learn a task from the pairs of a folder."
     shape, model = _shape(size, resize), None
     t = _asked(pairs, heldout) # a wrong folder is told at once, before PyTorch is imported
-    if shape["size"]: model = _fits(_vdm(vdm, device, download), shape["size"], frames)
+    if shape['size']: model = _fits(_vdm(vdm, device, download), shape['size'], frames)
     data = _read(pairs, shape, source, n, seed)
     from gen2gen.settings import check_settings
     from gen2gen.train import CHECKPOINT, finetune
     check_settings(seed=seed)
     train, test = _split(data, heldout, n, seed, shape, source)
     if not resume:
-        _refuse_existing([out/"gen2gen.json", out/CHECKPOINT], overwrite, "--resume to go on, or --overwrite")
+        _refuse_existing([out/'gen2gen.json', out/CHECKPOINT], overwrite, '--resume to go on, or --overwrite')
     given = dict(n_frames=frames, steps=steps, batch_size=batch_size, lr=lr, rank=rank, method=method, preset=preset)
     given |= dict(augment=_augment(augment), transition=transition or (t and t.transition), metric=t and t.metric)
-    given |= dict(resize=resize or ("crop" if t else None), out=out, resume=resume, overwrite=overwrite)
+    given |= dict(resize=resize or ('crop' if t else None), out=out, resume=resume, overwrite=overwrite)
     model = model or _vdm(vdm, device, download)
     adapter = finetune(train, model, seed=seed, heldout=test, progress=not quiet, **given)
     told = _trained(adapter.settings, test, out)
     if json: typer.echo(dumps(told))
     else: typer.echo(f"adapter in {out}: {told['n']} pairs, {told['steps']} steps, loss {told['loss']:.3g}" + (
         f"; held-out {told['metric']} {told['best_score']:.4g} at step {told['best_step']}, "
-        f"copying the input {told['copy_score']:.4g}" if test else ""))
+        f"copying the input {told['copy_score']:.4g}" if test else ''))
 
 # %% ../nbs/90_cli.ipynb #eabf9b48
 def _fits(model, size, frames=None):
@@ -302,10 +302,10 @@ def _fits(model, size, frames=None):
 def _trained(s, test, out):
     "What is told of a finished run."
     from gen2gen.metrics import get_metric
-    copied = get_metric(s["metric"]).fn(test.inputs, test.targets).mean().item() if test else None
-    return dict(out=str(out), vdm=s["vdm"], n=s["n"], heldout_n=s["heldout_n"],
-                steps=s["steps_done"], loss=s["losses"][-1],
-                metric=s["metric"], best_step=s["best_step"], best_score=s["best_score"], copy_score=copied)
+    copied = get_metric(s['metric']).fn(test.inputs, test.targets).mean().item() if test else None
+    return dict(out=str(out), vdm=s['vdm'], n=s['n'], heldout_n=s['heldout_n'],
+                steps=s['steps_done'], loss=s['losses'][-1],
+                metric=s['metric'], best_step=s['best_step'], best_score=s['best_score'], copy_score=copied)
 
 # %% ../nbs/90_cli.ipynb #f69a1af8
 def _inputs(paths):
@@ -313,40 +313,40 @@ def _inputs(paths):
     from gen2gen.pairs import _pictures, _root
     found = {}
     def inside(path):
-        if not path.is_dir() and path.suffix.lower() != ".zip": return {path.stem: path}
+        if not path.is_dir() and path.suffix.lower() != '.zip': return {path.stem: path}
         root = _root(path)
         return _pictures(root, root)
     for stem, p in (o for path in paths for o in inside(path).items()):
         if stem in found:
-            raise ValueError(f"{found[stem]} and {p} would both be answered as {stem}.png; use two folders")
+            raise ValueError(f'{found[stem]} and {p} would both be answered as {stem}.png; use two folders')
         found[stem] = p
     if not found: raise ValueError(f"{', '.join(map(str, paths))}: there are no pictures in it")
     return found
 
 # %% ../nbs/90_cli.ipynb #d25b0f06
-@command("gen2gen predict adapter/ photo.jpg --out answers/",
-         "gen2gen predict adapter/ photos/ --out answers/ --keep-size",
-         "gen2gen predict adapter/ photos.zip --out answers/ --resize crop --videos",
+@command('gen2gen predict adapter/ photo.jpg --out answers/',
+         'gen2gen predict adapter/ photos/ --out answers/ --keep-size',
+         'gen2gen predict adapter/ photos.zip --out answers/ --resize crop --videos',
          "gen2gen predict adapter/ photos/ --out answers/ --samples 8 --json --quiet | jq '.files[]'")
 def predict(
-    adapter:Path, # folder that finetune made
-    images:list[Path], # picture files, and folders and zips of them
+    adapter: Path, # folder that finetune made
+    images: list[Path], # picture files, and folders and zips of them
     *,
-    out:Path, # folder of the answers: NAME.png for each input
-    videos:bool=False, # write NAME.mp4 too, the whole transition
-    samples:int=1, # videos generated for each input; the answer is the one closest to the others
-    seed:int=0, # of the noise
-    steps:int|None=None, # steps of the sampler; default: the VDM's own
-    size:str|None=None, # bring pictures to this size: 64, or 48x64 (height×width); default: as in training
-    resize:str|None=None, # how: pad, crop or stretch; default: as in training
-    keep_size:bool=False, # give each answer in the size of its input
-    batch_size:int=16, # videos generated at once
-    overwrite:bool=False, # replace answers that exist; never an input
-    vdm:str|None=None, # name or folder of the VDM it was trained on; default: by the name in the adapter
-    device:str|None=None, # cpu, cuda, …; default: the accelerator if there is one
-    download:bool=False, # fetch the VDM's weights from the hub if they are not here
-    json:bool=False, # print JSON: the files written
-    quiet:bool=False, # no progress bar
+    out: Path, # folder of the answers: NAME.png for each input
+    videos: bool=False, # write NAME.mp4 too, the whole transition
+    samples: int=1, # videos generated for each input; the answer is the one closest to the others
+    seed: int=0, # of the noise
+    steps: int|None=None, # steps of the sampler; default: the VDM's own
+    size: str|None=None, # bring pictures to this size: 64, or 48x64 (height×width); default: as in training
+    resize: str|None=None, # how: pad, crop or stretch; default: as in training
+    keep_size: bool=False, # give each answer in the size of its input
+    batch_size: int=16, # videos generated at once
+    overwrite: bool=False, # replace answers that exist; never an input
+    vdm: str|None=None, # name or folder of the VDM it was trained on; default: by the name in the adapter
+    device: str|None=None, # cpu, cuda, …; default: the accelerator if there is one
+    download: bool=False, # fetch the VDM's weights from the hub if they are not here
+    json: bool=False, # print JSON: the files written
+    quiet: bool=False, # no progress bar
 ):
     "Answer new pictures with an adapter."
     from gen2gen.pairs import read_image
@@ -361,167 +361,167 @@ def predict(
         _refuse_existing(written, overwrite)
         refuse_stale(out, files, [f.name for f in written])
         model = _adapter(adapter, vdm, device, download)
-        if size: _fits(model.vdm, _size(size), model.settings["n_frames"])
+        if size: _fits(model.vdm, _size(size), model.settings['n_frames'])
         pictures = [read_image(f) for f in files.values()]
         made = model.predict(pictures, samples=samples, seed=seed, steps=steps, batch_size=batch_size,
                              progress=not quiet, size=_size(size), resize=resize, keep_size=keep_size)
         made.names = list(files)
         made.save(out, videos=videos)
     if quiet and made.fitted: typer.echo(made.fitted, err=True)
-    told = dict(out=str(out), files=[str(out/f"{stem}.png") for stem in files], fitted=made.fitted)
-    typer.echo(dumps(told) if json else f"{len(files)} answers in {out}")
+    told = dict(out=str(out), files=[str(out/f'{stem}.png') for stem in files], fitted=made.fitted)
+    typer.echo(dumps(told) if json else f'{len(files)} answers in {out}')
 
 def _adapter(path, vdm, device, download=False):
     "Load an adapter, on a device or over a given VDM."
     from gen2gen.adapter import _described, load_adapter
-    if device and not vdm: vdm = _described(path)["settings"]["vdm"]["name"]
+    if device and not vdm: vdm = _described(path)['settings']['vdm']['name']
     return load_adapter(path, _vdm(vdm, device, download) if vdm else None, download=download)
 
 # %% ../nbs/90_cli.ipynb #e7c0906a
-@command("gen2gen score adapter/ test_pairs/",
-         "gen2gen score adapter/ test_pairs/ --metrics psnr,delta_e --csv scores.csv",
-         "gen2gen score adapter/ colorize --n 32",
-         "gen2gen score adapter/ test_pairs/ --json --quiet | jq .adapter.psnr.mean")
+@command('gen2gen score adapter/ test_pairs/',
+         'gen2gen score adapter/ test_pairs/ --metrics psnr,delta_e --csv scores.csv',
+         'gen2gen score adapter/ colorize --n 32',
+         'gen2gen score adapter/ test_pairs/ --json --quiet | jq .adapter.psnr.mean')
 def score(
-    adapter:Path, # folder that finetune made
-    pairs:str, # folder or .zip of pairs that the adapter was not trained on; or a task, see gen2gen tasks
+    adapter: Path, # folder that finetune made
+    pairs: str, # folder or .zip of pairs that the adapter was not trained on; or a task, see gen2gen tasks
     *,
-    metrics:str|None=None, # with commas: psnr,ssim,delta_e,iou,edge_f1,exact,pck; default: psnr,ssim or the task's own
-    n:int=24, # pairs to draw of a task
-    source:str|None=None, # of a task's pictures: scenes (default), photos, photographs by name with commas, or a folder
-    csv:Path|None=None, # write the score of each image to this file, and how it was made to a .json beside it
-    samples:int=1, # videos generated for each input; the answer is the one closest to the others
-    seed:int=0, # of the noise
-    steps:int|None=None, # steps of the sampler; default: the VDM's own
-    size:str|None=None, # bring pictures to this size: 64, or 48x64 (height×width); default: as in training
-    resize:str|None=None, # how: pad, crop or stretch; default: as in training
-    batch_size:int=16, # videos generated at once
-    overwrite:bool=False, # replace the CSV file if it exists, and its .json
-    vdm:str|None=None, # name or folder of the VDM it was trained on; default: by the name in the adapter
-    device:str|None=None, # cpu, cuda, …; default: the accelerator if there is one
-    download:bool=False, # fetch the VDM's weights from the hub if they are not here
-    json:bool=False, # print JSON: mean and 95 % interval of each metric, and every image
-    quiet:bool=False, # no progress bar
+    metrics: str|None=None, # with commas: psnr,ssim,delta_e,iou,edge_f1,exact,pck; default: psnr,ssim or the task's own
+    n: int=24, # pairs to draw of a task
+    source: str|None=None, # of a task's pictures: scenes (default), photos, photographs by name and comma, or a folder
+    csv: Path|None=None, # write the score of each image to this file, and how it was made to a .json beside it
+    samples: int=1, # videos generated for each input; the answer is the one closest to the others
+    seed: int=0, # of the noise
+    steps: int|None=None, # steps of the sampler; default: the VDM's own
+    size: str|None=None, # bring pictures to this size: 64, or 48x64 (height×width); default: as in training
+    resize: str|None=None, # how: pad, crop or stretch; default: as in training
+    batch_size: int=16, # videos generated at once
+    overwrite: bool=False, # replace the CSV file if it exists, and its .json
+    vdm: str|None=None, # name or folder of the VDM it was trained on; default: by the name in the adapter
+    device: str|None=None, # cpu, cuda, …; default: the accelerator if there is one
+    download: bool=False, # fetch the VDM's weights from the hub if they are not here
+    json: bool=False, # print JSON: mean and 95 % interval of each metric, and every image
+    quiet: bool=False, # no progress bar
 ):
     "Score an adapter on pairs it has not seen, beside copying the input."
     from gen2gen.metrics import get_metric
-    tables = [csv, csv.with_suffix(".json")] if csv else []
+    tables = [csv, csv.with_suffix('.json')] if csv else []
     _refuse_inputs(tables, [*adapter.iterdir()] if adapter.is_dir() else [], Path())
     _refuse_existing(tables, overwrite)
     from gen2gen import pose  # noqa: F401 (it adds the metric of poses)
-    metrics = metrics or (t.metric if (t := _task(pairs)) else "psnr,ssim")
-    names = [get_metric(m) and m for m in metrics.replace(" ", "").split(",")]
+    metrics = metrics or (t.metric if (t := _task(pairs)) else 'psnr,ssim')
+    names = [get_metric(m) and m for m in metrics.replace(' ', '').split(',')]
     from gen2gen.settings import check_settings
     from gen2gen.evaluate import copy_input, lead, save_results, score, summary
     check_settings(samples=samples, seed=seed, steps=steps, batch_size=batch_size, resize=resize)
     model = _adapter(adapter, vdm, device, download)
-    if size: _fits(model.vdm, _size(size), model.settings["n_frames"])
+    if size: _fits(model.vdm, _size(size), model.settings['n_frames'])
     wanted, how = model.takes(_size(size), resize)
     test = _read(pairs, dict(size=wanted, resize=how if wanted else resize), source, n, seed + 2*10**6)
     out = model.predict(test, samples=samples, seed=seed, steps=steps, batch_size=batch_size, progress=not quiet,
                         size=wanted, resize=how)
-    tables = {"adapter": score(out, test, names), "copy": score(copy_input(test), test, names)}
-    if csv: save_results(tables["adapter"], csv, adapter=model.settings, seed=seed, samples=samples, steps=steps)
-    means, ahead = {k: summary(t) for k, t in tables.items()}, lead(tables["adapter"], tables["copy"], names)
-    plain = lambda df: df.astype(object).where(df.notna(), None).to_dict("index")
-    told = dict(lead=plain(ahead), images=tables["adapter"].to_dict("records"), size=list(test.size), resize=how)
+    tables = {'adapter': score(out, test, names), 'copy': score(copy_input(test), test, names)}
+    if csv: save_results(tables['adapter'], csv, adapter=model.settings, seed=seed, samples=samples, steps=steps)
+    means, ahead = {k: summary(t) for k, t in tables.items()}, lead(tables['adapter'], tables['copy'], names)
+    plain = lambda df: df.astype(object).where(df.notna(), None).to_dict('index')
+    told = dict(lead=plain(ahead), images=tables['adapter'].to_dict('records'), size=list(test.size), resize=how)
     if json: typer.echo(dumps({k: plain(m) for k, m in means.items()} | told))
     else: typer.echo("\n".join([*_told(means, len(test)), *_taken(test, how, t)]))
-    for line in _doubts(ahead, len(test)): typer.echo(f"gen2gen score: {line}", err=True)
+    for line in _doubts(ahead, len(test)): typer.echo(f'gen2gen score: {line}', err=True)
 
 # %% ../nbs/90_cli.ipynb #974fdea4
 def _taken(test, how, task):
     "A line that says at which size pictures were scored."
-    if not task: yield "pictures taken at {}×{} (height×width), others brought there by: {}".format(*test.size, how)
+    if not task: yield 'pictures taken at {}×{} (height×width), others brought there by: {}'.format(*test.size, how)
 
 def _doubts(ahead, n):
     "A line of warning if the adapter is not surely better than copying the input."
-    interval = lambda r: f" (95 % interval {r.low:+.3g} to {r.high:+.3g})" if n > 1 else ""
+    interval = lambda r: f' (95 % interval {r.low:+.3g} to {r.high:+.3g})' if n > 1 else ''
     far = [f"{k} {r['mean']:+.3g}{interval(r)}" for k, r in ahead[~ahead.sure].iterrows()]
-    why = "there are too few pairs to tell, or it does nothing: score more pairs, or train on more of them, or longer"
+    why = 'there are too few pairs to tell, or it does nothing: score more pairs, or train on more of them, or longer'
     if far: yield f"the adapter is not surely better than copying the input: {', '.join(far)}; {why}"
 
 def _told(means, n):
     "Lines of a table: each metric for the adapter and for copying."
     yield f"{f'{n} pairs':10} {'adapter':>9}  {'95 % interval':18} {'copy the input':>14}"
-    for metric, a in means["adapter"].iterrows():
-        interval = f"[{a.low:.4g}, {a.high:.4g}]" if n > 1 else "–"
+    for metric, a in means['adapter'].iterrows():
+        interval = f'[{a.low:.4g}, {a.high:.4g}]' if n > 1 else '–'
         yield f"{metric:10} {a['mean']:9.4g}  {interval:18} {means['copy'].loc[metric, 'mean']:14.4g}"
 
 # %% ../nbs/90_cli.ipynb #7b990559
-@command("gen2gen check my_task/", "gen2gen check my_task/ --test held_out/ --sheet sheet.png",
+@command('gen2gen check my_task/', 'gen2gen check my_task/ --test held_out/ --sheet sheet.png',
          "gen2gen check my_task/ --json | jq '.findings[].text'")
 def check(
-    pairs:Path, # folder or .zip of pairs
+    pairs: Path, # folder or .zip of pairs
     *,
-    test:Path|None=None, # pairs that are held out: none of their inputs may be among PAIRS
-    sheet:Path|None=None, # write a contact sheet to this PNG file
-    overwrite:bool=False, # replace the contact sheet if it exists
-    json:bool=False, # print JSON: counts and findings
+    test: Path|None=None, # pairs that are held out: none of their inputs may be among PAIRS
+    sheet: Path|None=None, # write a contact sheet to this PNG file
+    overwrite: bool=False, # replace the contact sheet if it exists
+    json: bool=False, # print JSON: counts and findings
 ):
     "Look at pairs before training: exit status 0 if all is well, 3 with warnings, 2 with errors."
     _refuse_existing([sheet] if sheet else [], overwrite)
     from gen2gen.check import check_pairs, contact_sheet
     report = check_pairs(pairs, test)
     if sheet: contact_sheet(report, sheet)
-    findings = report.table().to_dict("records")
+    findings = report.table().to_dict('records')
     typer.echo(dumps(dict(pairs=len(report.looks), test_pairs=len(report.test), findings=findings)) if json else report)
     if report.status: raise typer.Exit(report.status)
 
 # %% ../nbs/90_cli.ipynb #0134a820
-@command("gen2gen info adapter/", "gen2gen info adapter/ --json | jq .settings.pairs")
+@command('gen2gen info adapter/', 'gen2gen info adapter/ --json | jq .settings.pairs')
 def info(
-    adapter:Path, # folder that finetune made
+    adapter: Path, # folder that finetune made
     *,
-    json:bool=False, # print JSON: all that the adapter says of itself
+    json: bool=False, # print JSON: all that the adapter says of itself
 ):
     "Tell what an adapter was trained on and how, and how well it did."
     from gen2gen.adapter import _described
     about = _described(adapter)
     if json: return typer.echo(dumps(about))
-    for name, text in _facts(about["settings"]).items(): typer.echo(f"{name:12} {text}")
+    for name, text in _facts(about['settings']).items(): typer.echo(f'{name:12} {text}')
 
 # %% ../nbs/90_cli.ipynb #be403853
 _FACTS = dict(
-    model="{vdm[name]}, revision {vdm[revision]}", method="{method}", lora="rank {rank}, alpha {alpha:g}",
-    pairs="{n}, pixels with the hash {pairs}", held_out="{heldout_n} pairs",
-    size="{size[0]}×{size[1]} (height×width), others: {resize}", transition="{transition}, {n_frames} frames",
-    augment="{augment}", steps="{steps_done} of {steps}",
-    training="batches of {batch_size}, peak rate {lr:g}, seed {seed}",
-    loss="{first_loss:.3g} at first, {last_loss:.3g} at last",
-    score="held-out {metric} {best_score:.4g} at step {best_step}, {scores[0][1]:.4g} untrained", kept="{kept_because}")
+    model='{vdm[name]}, revision {vdm[revision]}', method='{method}', lora='rank {rank}, alpha {alpha:g}',
+    pairs='{n}, pixels with the hash {pairs}', held_out='{heldout_n} pairs',
+    size='{size[0]}×{size[1]} (height×width), others: {resize}', transition='{transition}, {n_frames} frames',
+    augment='{augment}', steps='{steps_done} of {steps}',
+    training='batches of {batch_size}, peak rate {lr:g}, seed {seed}',
+    loss='{first_loss:.3g} at first, {last_loss:.3g} at last',
+    score='held-out {metric} {best_score:.4g} at step {best_step}, {scores[0][1]:.4g} untrained', kept='{kept_because}')
 
 def _facts(s):
     "Name -> text, of the settings of an adapter"
-    known = {k: v for k, v in s.items() if v not in (None, 0, [])} | dict(resize=s.get("resize") or "pad")
-    if s["method"] == "full": known.pop("rank", None)  # it has none
-    if s.get("losses"): known |= dict(first_loss=s["losses"][0], last_loss=s["losses"][-1])
+    known = {k: v for k, v in s.items() if v not in (None, 0, [])} | dict(resize=s.get('resize') or 'pad')
+    if s['method'] == 'full': known.pop('rank', None)  # it has none
+    if s.get('losses'): known |= dict(first_loss=s['losses'][0], last_loss=s['losses'][-1])
     facts = {}
     for name, text in _FACTS.items():
-        try: facts[name.replace("_", "-")] = text.format(**known)
+        try: facts[name.replace('_', '-')] = text.format(**known)
         except (KeyError, IndexError): pass  # not known
-    return facts | dict(versions=", ".join(f"{k} {v}" for k, v in s.get("versions", {}).items()) or "not known")
+    return facts | dict(versions=', '.join(f'{k} {v}' for k, v in s.get('versions', {}).items()) or 'not known')
 
 # %% ../nbs/90_cli.ipynb #0dc7e8b9
-@command("gen2gen tasks", "gen2gen tasks --json | jq 'map_values(.metric)'")
+@command('gen2gen tasks', "gen2gen tasks --json | jq 'map_values(.metric)'")
 def tasks(
     *,
-    json:bool=False, # print JSON
+    json: bool=False, # print JSON
 ):
     "List the tasks that have a name: what they do, their metric, the usual number of pairs."
     from gen2gen.tasks import TASKS
-    facts = "about metric n transition split seen kin".split()
+    facts = 'about metric n transition split seen kin'.split()
     if json: return typer.echo(dumps({k: {f: getattr(t, f) for f in facts} for k, t in TASKS.items()}))
     for name, t in TASKS.items():
-        seen = "seen" if t.seen else "unseen"
-        typer.echo(f"{name:13} {t.about}; n = {t.n}, {t.metric}, {seen} in pretraining")
+        seen = 'seen' if t.seen else 'unseen'
+        typer.echo(f'{name:13} {t.about}; n = {t.n}, {t.metric}, {seen} in pretraining')
 
 # %% ../nbs/90_cli.ipynb #31e83e1d
-@command("gen2gen vdms", "gen2gen vdms --presets", "gen2gen vdms --json")
+@command('gen2gen vdms', 'gen2gen vdms --presets', 'gen2gen vdms --json')
 def vdms(
     *,
-    presets:bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes seconds
-    json:bool=False, # print JSON
+    presets: bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes seconds
+    json: bool=False, # print JSON
 ):
     "List the video diffusion models, their licence and the memory they need."
     from dataclasses import asdict
@@ -529,7 +529,7 @@ def vdms(
     needs = {}
     if presets:
         from gen2gen.memory import memory_table
-        needs = {k: {f"{gb} GB": n and dict(gb=round(n.total/1e9, 1), options=list(n.options))
+        needs = {k: {f'{gb} GB': n and dict(gb=round(n.total/1e9, 1), options=list(n.options))
                      for gb, n in row.items()} for k, row in memory_table().items()}
     if json:
         estimated = {k: dict(estimate=o) for k, o in needs.items()}
@@ -538,9 +538,9 @@ def vdms(
         for name, v in VDMS.items():
             typer.echo(f"{name}\n  {v.about}\n  licence {v.licence}; weights {v.weights}; fine-tuning needs {v.memory}")
             for card, n in needs.get(name, {}).items():
-                options = f", with {', '.join(n['options'])}" if n and n["options"] else ""
-                need = f"about {n['gb']:.0f} GB, estimated{options}" if n else "does not fit"
-                typer.echo(f"    {card} card: {need}")
+                options = f", with {', '.join(n['options'])}" if n and n['options'] else ''
+                need = f"about {n['gb']:.0f} GB, estimated{options}" if n else 'does not fit'
+                typer.echo(f'    {card} card: {need}')
 
 # %% ../nbs/90_cli.ipynb #0119e66e
 def _arc_run(
@@ -556,37 +556,37 @@ def _arc_run(
     from gen2gen.arc import load_puzzles
     _refuse_inside(out, source)
     puzzles = load_puzzles(source, split)
-    if limit is not None and limit < 1: raise ValueError(f"--limit {limit}: at least one task is needed")
-    if tasks and (bad := [o for o in tasks.split(",") if o not in puzzles]):
-        raise ValueError(f"--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}")
+    if limit is not None and limit < 1: raise ValueError(f'--limit {limit}: at least one task is needed')
+    if tasks and (bad := [o for o in tasks.split(',') if o not in puzzles]):
+        raise ValueError(f'--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}')
     from gen2gen.settings import check_settings
     from gen2gen.arc_solve import known_answers, score_run, solve_all, solve_settings, submission, summarise, task_order
     from gen2gen.evaluate import save_results
     from gen2gen.navigator import run_problems, save_navigator
-    chosen = {o: puzzles[o] for o in (tasks.split(",") if tasks else task_order(puzzles)[:limit])}
+    chosen = {o: puzzles[o] for o in (tasks.split(',') if tasks else task_order(puzzles)[:limit])}
     check_settings(workers=workers)
     answers, secret = known_answers(source, split)  # what is wrong with them is said before the work
     run = solve_all(chosen, out, vdm, not random_weights, settings, workers=workers, ray=ray,
                     resume=resume, retry=retry, progress=not quiet)
     scores = score_run(out, answers, k, unscored=secret) if {*chosen} - {*secret} else None
-    told = dict(source=str(source) if str(source) in ("arc-agi-1", "arc-agi-2") else "conceptarc", split=split, vdm=vdm)
+    told = dict(source=str(source) if str(source) in ('arc-agi-1', 'arc-agi-2') else 'conceptarc', split=split, vdm=vdm)
     told |= dict(pretrained=not random_weights, attempts=k, workers=workers, settings=solve_settings(**settings))
-    if scores is not None: save_results(scores, out/"scores.csv", **told)
-    submission(out, out/"submission.json", puzzles=chosen)
-    if len(done := [o for o in chosen if (out/f"results/{o}.safetensors").exists()]):
-        save_navigator(run_problems(out, puzzles, answers, k, names=done[:100]), out/"navigator.html")
+    if scores is not None: save_results(scores, out/'scores.csv', **told)
+    submission(out, out/'submission.json', puzzles=chosen)
+    if len(done := [o for o in chosen if (out/f'results/{o}.safetensors').exists()]):
+        save_navigator(run_problems(out, puzzles, answers, k, names=done[:100]), out/'navigator.html')
     counts, unscored = run.status.value_counts().to_dict(), [o for o in chosen if o in secret]
     table = None if scores is None else summarise(scores, unit)
-    told = dict(out=str(out), tasks=counts, scores=[] if table is None else table.to_dict("records"), unscored=unscored)
+    told = dict(out=str(out), tasks=counts, scores=[] if table is None else table.to_dict('records'), unscored=unscored)
     if json: typer.echo(dumps(told))
-    how = ", ".join(f"{n} {s}" for s, n in counts.items())
-    if not json: typer.echo("\n".join([f"{len(run)} tasks in {out}: {how}", *_arc_told(table, unit, unscored, out)]))
+    how = ', '.join(f'{n} {s}' for s, n in counts.items())
+    if not json: typer.echo("\n".join([f'{len(run)} tasks in {out}: {how}', *_arc_told(table, unit, unscored, out)]))
 
 def _refuse_inside(out, source):
     "The files of a run would be read as tasks if they lay among them"
-    tasks = next((p for p in (Path(source)/"corpus", Path(source)) if p.is_dir()), None)
+    tasks = next((p for p in (Path(source)/'corpus', Path(source)) if p.is_dir()), None)
     if tasks and out.resolve().is_relative_to(tasks.resolve()):
-        raise ValueError(f"{out} lies among the tasks in {tasks}, and would be read as tasks; choose another folder")
+        raise ValueError(f'{out} lies among the tasks in {tasks}, and would be read as tasks; choose another folder')
 
 def _arc_told(table, unit, unscored, out):
     "Lines of a table of ARC scores."
@@ -594,69 +594,69 @@ def _arc_told(table, unit, unscored, out):
     if table is None: return
     yield f"{'reading':8} {'attempts':9} {'right':>11}  {'share':>6}  95 % Wilson interval"
     for r in table.itertuples():
-        right = f"{r.right}/{r.n} {unit}s"
+        right = f'{r.right}/{r.n} {unit}s'
         yield f"{r.reading:8} {'by ' + r.by:9} {right:>11}  {r.share:6.3f}  [{r.low:.3f}, {r.high:.3f}]"
 
 # %% ../nbs/90_cli.ipynb #96f1d127
-@command("gen2gen arc --out run --limit 20",
-         "gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both",
-         "gen2gen arc --vdm tiny-arc --workers 2 --out run --resume",
-         "gen2gen arc --ray auto --workers 16 --out run")
+@command('gen2gen arc --out run --limit 20',
+         'gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both',
+         'gen2gen arc --vdm tiny-arc --workers 2 --out run --resume',
+         'gen2gen arc --ray auto --workers 16 --out run')
 def arc(
     *,
-    split:str="evaluation", # training or evaluation
-    version:int=1, # of ARC-AGI: 1 or 2
-    out:Path, # folder of the run
-    tasks:str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
-    limit:int|None=None, # only so many tasks of that order
-    vdm:str="tiny", # name, see gen2gen vdms, or a folder in the diffusers layout
-    random_weights:bool=False, # the same architecture with random weights, the control
-    augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
-    samples:int|None=None, # videos generated for each test input; default: 6
-    steps:int|None=None, # training steps of each adapter; default: 80
-    seed:int=42, # of everything random
-    workers:int=1, # tasks at a time, each in a process with a model of its own
-    ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine
-    resume:bool=False, # go on with the run in OUT
-    retry:bool=False, # with --resume: do failed tasks again
-    json:bool=False, # print JSON: the scores
-    quiet:bool=False, # no progress bar
+    split: str='evaluation', # training or evaluation
+    version: int=1, # of ARC-AGI: 1 or 2
+    out: Path, # folder of the run
+    tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
+    limit: int|None=None, # only so many tasks of that order
+    vdm: str='tiny', # name, see gen2gen vdms, or a folder in the diffusers layout
+    random_weights: bool=False, # the same architecture with random weights, the control
+    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
+    samples: int|None=None, # videos generated for each test input; default: 6
+    steps: int|None=None, # training steps of each adapter; default: 80
+    seed: int=42, # of everything random
+    workers: int=1, # tasks at a time, each in a process with a model of its own
+    ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
+    resume: bool=False, # go on with the run in OUT
+    retry: bool=False, # with --resume: do failed tasks again
+    json: bool=False, # print JSON: the scores
+    quiet: bool=False, # no progress bar
 ):
     "Solve tasks of ARC-AGI, one adapter each; two attempts, and a task counts if all its tests are right."
-    if version not in (1, 2): raise ValueError(f"--version {version}: there are ARC-AGI 1 and 2")
-    _arc_run(source=f"arc-agi-{version}", split=split, k=2, unit="task",
+    if version not in (1, 2): raise ValueError(f'--version {version}: there are ARC-AGI 1 and 2')
+    _arc_run(source=f'arc-agi-{version}', split=split, k=2, unit='task',
              settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
              out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
              workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)
 
 # %% ../nbs/90_cli.ipynb #b015c945
-@command("gen2gen conceptarc ConceptARC/ --out run",
-         "gen2gen conceptarc ConceptARC/ --download --out run --limit 16",
-         "gen2gen conceptarc ConceptARC/ --tasks CleanUp1,Copy3 --out run --augment symmetries")
+@command('gen2gen conceptarc ConceptARC/ --out run',
+         'gen2gen conceptarc ConceptARC/ --download --out run --limit 16',
+         'gen2gen conceptarc ConceptARC/ --tasks CleanUp1,Copy3 --out run --augment symmetries')
 def conceptarc(
-    folder:Path, # copy of ConceptARC, with corpus/ in it
+    folder: Path, # copy of ConceptARC, with corpus/ in it
     *,
-    download:bool=False, # fetch ConceptARC into FOLDER first, if there is none
-    out:Path, # folder of the run
-    tasks:str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
-    limit:int|None=None, # only so many tasks of that order
-    vdm:str="tiny", # name, see gen2gen vdms, or a folder in the diffusers layout
-    random_weights:bool=False, # the same architecture with random weights, the control
-    augment:str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
-    samples:int|None=None, # videos generated for each test input; default: 6
-    steps:int|None=None, # training steps of each adapter; default: 80
-    seed:int=42, # of everything random
-    workers:int=1, # tasks at a time, each in a process with a model of its own
-    ray:str|None=None, # address of a Ray cluster, or local; default: processes of this machine
-    resume:bool=False, # go on with the run in OUT
-    retry:bool=False, # with --resume: do failed tasks again
-    json:bool=False, # print JSON: the scores
-    quiet:bool=False, # no progress bar
+    download: bool=False, # fetch ConceptARC into FOLDER first, if there is none
+    out: Path, # folder of the run
+    tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
+    limit: int|None=None, # only so many tasks of that order
+    vdm: str='tiny', # name, see gen2gen vdms, or a folder in the diffusers layout
+    random_weights: bool=False, # the same architecture with random weights, the control
+    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
+    samples: int|None=None, # videos generated for each test input; default: 6
+    steps: int|None=None, # training steps of each adapter; default: 80
+    seed: int=42, # of everything random
+    workers: int=1, # tasks at a time, each in a process with a model of its own
+    ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
+    resume: bool=False, # go on with the run in OUT
+    retry: bool=False, # with --resume: do failed tasks again
+    json: bool=False, # print JSON: the scores
+    quiet: bool=False, # no progress bar
 ):
     "Solve tasks of ConceptARC, one adapter each; three attempts for each test input."
     from gen2gen.arc import download_conceptarc
     if download and not folder.exists(): download_conceptarc(folder)
-    _arc_run(source=folder, split=None, k=3, unit="test",
+    _arc_run(source=folder, split=None, k=3, unit='test',
              settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
              out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
              workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)

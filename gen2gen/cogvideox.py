@@ -38,42 +38,42 @@ CONFIGS = {
 
 # %% ../nbs/52_cogvideox.ipynb #2d7489dc
 def uniform_rows(
-    n:int, # how many
+    n: int, # how many
     generator=None, # torch generator on the CPU, or a share of one
-)->torch.Tensor: # (n,), in [0, 1)
+) -> torch.Tensor: # (n,), in [0, 1)
     "Uniform numbers, one a row, from the normal ones that processes know how to share"
     return torch.special.ndtr(normal((n,), generator).double()).clamp_max(1-1e-9)
 
 # %% ../nbs/52_cogvideox.ipynb #5dd38c88
 def pad_front(
-    z:torch.Tensor, # latents (n, C, F', h, w)
-    patch_size_t:int=None, # of the transformer; None: 1
-)->torch.Tensor: # (n, C, F″, h, w), F″ a multiple of `patch_size_t`
+    z: torch.Tensor, # latents (n, C, F', h, w)
+    patch_size_t: int=None, # of the transformer; None: 1
+) -> torch.Tensor: # (n, C, F″, h, w), F″ a multiple of `patch_size_t`
     "Copies of the first latent in front"
     return torch.cat([z[:, :, :1]]*(-z.shape[2] % (patch_size_t or 1))+[z], 2)
 
 # %% ../nbs/52_cogvideox.ipynb #353d44d2
 def image_channels(
-    first:torch.Tensor, # latent of the image as the VAE gives it (n, C, 1, h, w)
-    n_latents:int, # F″
-    scale:float, # of the image's latent
-)->torch.Tensor: # (n, C, F″, h, w)
+    first: torch.Tensor, # latent of the image as the VAE gives it (n, C, 1, h, w)
+    n_latents: int, # F″
+    scale: float, # of the image's latent
+) -> torch.Tensor: # (n, C, F″, h, w)
     "The channels that tell the network its first frame"
     return F.pad(scale*first, (0, 0, 0, 0, 0, n_latents-1))
 
 # %% ../nbs/52_cogvideox.ipynb #3c374fde
 def image_scale(
     config, # of the VAE
-)->float: # 0.7 for 1.0, 1/0.7 for 1.5
+) -> float: # 0.7 for 1.0, 1/0.7 for 1.5
     "The scale at which the pipeline of diffusers shows the image"
     return 1/config.scaling_factor if config.invert_scale_latents else config.scaling_factor
 
 # %% ../nbs/52_cogvideox.ipynb #48fa0bab
 def noised(
-    image:torch.Tensor, # pixels (1, 3, 1, H, W) in [-1, 1]
-    draws:int, # K
+    image: torch.Tensor, # pixels (1, 3, 1, H, W) in [-1, 1]
+    draws: int, # K
     generator, # torch generator on the CPU
-)->torch.Tensor: # (K, 3, 1, H, W)
+) -> torch.Tensor: # (K, 3, 1, H, W)
     "K noised copies of an image, each at a level of its own"
     sigma = torch.exp(-3+.5*torch.randn(draws, 1, 1, 1, 1, generator=generator))
     return image+(sigma*torch.randn(draws, *image.shape[1:], generator=generator)).to(image.device)
@@ -118,10 +118,10 @@ class CogVideoX(FullSize):
 
 # %% ../nbs/52_cogvideox.ipynb #c02e75ba
 @patch(cls_method=True)
-def recognise(cls:CogVideoX,
-    index:dict, # model_index.json
-    configs:dict, # part → its config.json
-)->str: # the published name, or the family's. `ValueError` for weights that take no image
+def recognise(cls: CogVideoX,
+    index: dict, # model_index.json
+    configs: dict, # part → its config.json
+) -> str: # the published name, or the family's. `ValueError` for weights that take no image
     "Which model a pipeline folder holds"
     config = configs['transformer']
     if config.get('_class_name', TRANSFORMER.__name__) != TRANSFORMER.__name__:
@@ -136,25 +136,25 @@ def recognise(cls:CogVideoX,
 
 # %% ../nbs/52_cogvideox.ipynb #8b08d02d
 @patch
-def to_latents(self:CogVideoX,
-    x:torch.Tensor, # pixels (1, 3, F, H, W) in [-1, 1]
-)->torch.Tensor: # (1, 2·C, F', h, w)
+def to_latents(self: CogVideoX,
+    x: torch.Tensor, # pixels (1, 3, F, H, W) in [-1, 1]
+) -> torch.Tensor: # (1, 2·C, F', h, w)
     "Mean and log-variance of a video's latent, not scaled"
     return self.vae.encode(x.to(self.vae.dtype)).latent_dist.parameters
 
 @patch
-def to_pixels(self:CogVideoX,
-    z:torch.Tensor, # scaled latents (1, C, F', h, w)
-)->torch.Tensor: # (1, 3, F, H, W)
+def to_pixels(self: CogVideoX,
+    z: torch.Tensor, # scaled latents (1, C, F', h, w)
+) -> torch.Tensor: # (1, 3, F, H, W)
     "A video from its latent"
     return self.vae.decode((z/self.vae.config.scaling_factor).to(self.vae.dtype)).sample
 
 @patch
-def condition(self:CogVideoX,
+def condition(self: CogVideoX,
     images, # uint8 (n, H, W, 3)
-    n_frames:int=None, # not needed: the image is one frame
-    draws:int=None, # K noised copies of each; None: `self.draws`
-)->dict: # "image": moments (n, 2·C, 1, h, w); "noised": moments (n, K, 2·C, 1, h, w)
+    n_frames: int=None, # not needed: the image is one frame
+    draws: int=None, # K noised copies of each; None: `self.draws`
+) -> dict: # "image": moments (n, 2·C, 1, h, w); "noised": moments (n, K, 2·C, 1, h, w)
     "The posterior of the input images, clean and with K draws of noise"
     draws, images, clean, noisy = self.draws if draws is None else draws, np.asarray(images), [], []
     with self.using(self.vae):
@@ -166,11 +166,11 @@ def condition(self:CogVideoX,
 
 # %% ../nbs/52_cogvideox.ipynb #64b096fb
 @patch
-def velocity(self:CogVideoX,
-    x:torch.Tensor, # noised latents (n, C, F″, h, w)
-    t:torch.Tensor, # timesteps (n,), 0 to 999
-    first:torch.Tensor, # latents of the images (n, C, 1, h, w), not scaled
-)->torch.Tensor: # float32 v̂ (n, C, F″, h, w)
+def velocity(self: CogVideoX,
+    x: torch.Tensor, # noised latents (n, C, F″, h, w)
+    t: torch.Tensor, # timesteps (n,), 0 to 999
+    first: torch.Tensor, # latents of the images (n, C, 1, h, w), not scaled
+) -> torch.Tensor: # float32 v̂ (n, C, F″, h, w)
     "What the network predicts"
     (n, _, f, h, w), c = x.shape, self.transformer.config
     z = torch.cat([x, image_channels(first, f, self.image_scale)], 1).transpose(1, 2).to(self.dtype)
@@ -183,11 +183,11 @@ def velocity(self:CogVideoX,
 
 # %% ../nbs/52_cogvideox.ipynb #9426cb2f
 @patch
-def loss(self:CogVideoX,
-    latents:torch.Tensor, # moments (n, 2·C, F', h, w) of `encode`
-    condition:dict, # of `condition`, with at least one draw
+def loss(self: CogVideoX,
+    latents: torch.Tensor, # moments (n, 2·C, F', h, w) of `encode`
+    condition: dict, # of `condition`, with at least one draw
     generator=None, # torch generator on the CPU
-)->torch.Tensor: # (n,)
+) -> torch.Tensor: # (n,)
     "Mean square error in the velocity, at one timestep and one draw of all noise a sample"
     n, noisy = len(latents), condition['noised'].to(self.device)
     x = pad_front(self.vae.config.scaling_factor*posterior(latents.to(self.device), generator),
@@ -202,11 +202,11 @@ def loss(self:CogVideoX,
 
 # %% ../nbs/52_cogvideox.ipynb #ed4f5625
 @patch
-def start(self:CogVideoX,
+def start(self: CogVideoX,
     images, # uint8 (n, H, W, 3)
-    n_frames:int, # F
+    n_frames: int, # F
     generator=None, # torch generator on the CPU, or a list with one for each image
-)->tuple: # noise (n, C, F″, h, w), condition with "first" (n, C, 1, h, w)
+) -> tuple: # noise (n, C, F″, h, w), condition with "first" (n, C, 1, h, w)
     "What sampling starts from: a draw of the images' posterior, then the noise"
     n, c, f, h, w = self.latent_shape(len(images), n_frames, *images.shape[1:3])
     generators = generator if isinstance(generator, list) else [generator]*n
@@ -216,11 +216,11 @@ def start(self:CogVideoX,
     return noise.transpose(1, 2), dict(first=first)
 
 @patch
-def denoise(self:CogVideoX,
-    noise:torch.Tensor, # (n, C, F″, h, w)
-    condition:dict, # with "first"
-    steps:int, # of DDIM
-)->torch.Tensor: # scaled latents (n, C, F', h, w)
+def denoise(self: CogVideoX,
+    noise: torch.Tensor, # (n, C, F″, h, w)
+    condition: dict, # with "first"
+    steps: int, # of DDIM
+) -> torch.Tensor: # scaled latents (n, C, F', h, w)
     "From noise to the latent of a video, the pad dropped"
     scheduler, z = CogVideoXDDIMScheduler.from_config(self.scheduler.config), noise
     scheduler.set_timesteps(steps, self.device)
@@ -232,14 +232,14 @@ def denoise(self:CogVideoX,
 # %% ../nbs/52_cogvideox.ipynb #14e665e1
 def load_cogvideox(
     path, # folder of the pipeline
-    pretrained:bool=True, # False: random weights, the control
+    pretrained: bool=True, # False: random weights, the control
     device=None, dtype=None, # None: what there is, and what it multiplies natively
-    seed:int=0, # of the random weights
-    image_scale:float=None, # of the image's latent; None: the pipeline's rule
-    image_dropout:float=0., # share of training steps that do not see the image
-    draws:int=4, # noised copies of each training image
+    seed: int=0, # of the random weights
+    image_scale: float=None, # of the image's latent; None: the pipeline's rule
+    image_dropout: float=0., # share of training steps that do not see the image
+    draws: int=4, # noised copies of each training image
     **options, # of `load_fullsize`
-)->CogVideoX:
+) -> CogVideoX:
     "Load a CogVideoX image-to-video pipeline"
     if draws < 1: raise ValueError(f'draws={draws}: at least one noised copy of an image is needed')
     vdm = load_fullsize(CogVideoX, path, pretrained, device, dtype, seed, **options)
@@ -251,10 +251,10 @@ def load_cogvideox(
 
 # %% ../nbs/52_cogvideox.ipynb #dbec8b0a
 def meta_inputs(
-    config:dict, # of `CONFIGS`
-    n_frames:int, h:int, w:int, # F, pixels
-    batch:int=1, # videos
-)->dict: # keyword arguments of the transformer
+    config: dict, # of `CONFIGS`
+    n_frames: int, h: int, w: int, # F, pixels
+    batch: int=1, # videos
+) -> dict: # keyword arguments of the transformer
     "A forward pass's arguments on the meta device"
     c, e = config['transformer'], dict(device='meta', dtype=torch.bfloat16)
     f = (n_frames-1)//4+1

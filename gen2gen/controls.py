@@ -19,8 +19,8 @@ from .pairs import Pairs
 UNET = dict(lr=1e-3, steps=300, batch_size=8)  # chosen on development tasks
 
 def random_unet(
-    seed:int=0, # of the weights
-)->UNet2DModel: # pictures (n, 3, H, W) in [-1, 1] to pictures
+    seed: int=0, # of the weights
+) -> UNet2DModel: # pictures (n, 3, H, W) in [-1, 1] to pictures
     "A U-Net of three levels with attention at the lowest"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -33,13 +33,13 @@ def random_unet(
 def _tensor(pictures): return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()/127.5-1
 
 def unet(
-    train:Pairs, # n pairs, sides a multiple of 4
-    inputs:np.ndarray, # (m, H, W, 3) uint8
-    seed:int=0, # of the weights and the batches
-    lr:float=UNET['lr'], # peak learning rate
-    steps:int=UNET['steps'], # updates
-    batch_size:int=UNET['batch_size'], # pairs an update
-)->np.ndarray: # predictions (m, H, W, 3) uint8
+    train: Pairs, # n pairs, sides a multiple of 4
+    inputs: np.ndarray, # (m, H, W, 3) uint8
+    seed: int=0, # of the weights and the batches
+    lr: float=UNET['lr'], # peak learning rate
+    steps: int=UNET['steps'], # updates
+    batch_size: int=UNET['batch_size'], # pairs an update
+) -> np.ndarray: # predictions (m, H, W, 3) uint8
     "Train a U-Net on the pairs, and predict"
     net, x, y = random_unet(seed), _tensor(train.inputs), _tensor(train.targets)
     g, opt = torch.Generator().manual_seed(seed), torch.optim.AdamW(net.parameters(), lr=lr, fused=True)
@@ -62,8 +62,8 @@ def _foreground(mask):
     return np.repeat((mask ^ (border.mean() > .5))[..., None].astype(np.uint8)*255, 3, -1)
 
 def otsu(
-    inputs:np.ndarray, # (n, H, W, 3) uint8
-)->np.ndarray: # masks (n, H, W, 3), 0 or 255
+    inputs: np.ndarray, # (n, H, W, 3) uint8
+) -> np.ndarray: # masks (n, H, W, 3), 0 or 255
     "Foreground by Otsu's threshold"
     def one(x):
         g = rgb2gray(x)
@@ -71,8 +71,8 @@ def otsu(
     return np.stack([one(x) for x in inputs])
 
 def grabcut(
-    inputs:np.ndarray, # (n, H, W, 3) uint8
-)->np.ndarray: # masks (n, H, W, 3), 0 or 255
+    inputs: np.ndarray, # (n, H, W, 3) uint8
+) -> np.ndarray: # masks (n, H, W, 3), 0 or 255
     "Foreground by GrabCut (OpenCV), started from all but the outermost tenth of the picture"
     import cv2
     def one(x):
@@ -85,8 +85,8 @@ def grabcut(
     return np.stack([one(x) for x in inputs])
 
 def canny_edges(
-    inputs:np.ndarray, # (n, H, W, 3) uint8
-    sigma:float=1., # of the blur before it, pixels
-)->np.ndarray: # white edges on black (n, H, W, 3)
+    inputs: np.ndarray, # (n, H, W, 3) uint8
+    sigma: float=1., # of the blur before it, pixels
+) -> np.ndarray: # white edges on black (n, H, W, 3)
     "Canny's edge detector, of scikit-image"
     return np.stack([np.repeat(canny(rgb2gray(x), sigma)[..., None].astype(np.uint8)*255, 3, -1) for x in inputs])

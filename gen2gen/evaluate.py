@@ -29,142 +29,142 @@ from .vdm import VDM
 
 # %% ../nbs/09b_evaluate.ipynb #fdee8077
 def _metrics(names):
-    "Name -> `Metric` from one name, a list of names, or such a dict."
+    "Name -> `Metric` from one name, a list of names, or such a dict"
     if isinstance(names, dict): return {k: get_metric(v) for k, v in names.items()}
     return {name: get_metric(name) for name in ([names] if isinstance(names, str) else names)}
 
 def score(
     out, # `Predictions`, or last frames (n, H, W, 3) uint8
     test, # the n `Pairs` they answer, or targets (n, H, W, 3) uint8
-    metrics=("psnr", "ssim"), # names in `METRICS`, or a dict: name -> `Metric` of your own
-)->pd.DataFrame: # a row an image: name and each metric. `ValueError` for another count or size, or an unknown metric
-    "Last-frame scores of each image."
+    metrics=('psnr', 'ssim'), # names in `METRICS`, or a dict: name -> `Metric` of your own
+) -> pd.DataFrame: # a row an image: name and each metric. `ValueError` for another count or size, or an unknown metric
+    "Last-frame scores of each image"
     metrics = _metrics(metrics)
-    targets = as_pictures(getattr(test, "targets", test), "targets")
-    images = as_pictures(getattr(out, "images", out), "predictions")
-    if getattr(out, "fitted", ""): targets, _ = fit_pictures(targets, images.shape[1:3], out.resize)
+    targets = as_pictures(getattr(test, 'targets', test), 'targets')
+    images = as_pictures(getattr(out, 'images', out), 'predictions')
+    if getattr(out, 'fitted', ''): targets, _ = fit_pictures(targets, images.shape[1:3], out.resize)
     if len(images) != len(targets):
-        raise ValueError(f"there are {len(images)} predictions and {len(targets)} targets; "
-                         "each image needs its one target")
+        raise ValueError(f'there are {len(images)} predictions and {len(targets)} targets; '
+                         'each image needs its one target')
     if images.shape != targets.shape:
-        sizes = [f"{o.shape[1]}×{o.shape[2]}" for o in (images, targets)]
-        raise ValueError(f"predictions are {sizes[0]} and targets {sizes[1]} (height×width); "
-                         "load the pairs at the size that was predicted")
-    names = getattr(test, "names", [f"{i:03d}" for i in range(len(targets))])
-    return pd.DataFrame({"name": names} | {k: m.fn(images, targets) for k, m in metrics.items()})
+        sizes = [f'{o.shape[1]}×{o.shape[2]}' for o in (images, targets)]
+        raise ValueError(f'predictions are {sizes[0]} and targets {sizes[1]} (height×width); '
+                         'load the pairs at the size that was predicted')
+    names = getattr(test, 'names', [f'{i:03d}' for i in range(len(targets))])
+    return pd.DataFrame({'name': names} | {k: m.fn(images, targets) for k, m in metrics.items()})
 
 # %% ../nbs/09b_evaluate.ipynb #8a30cd94
 def lead(
-    scores:pd.DataFrame, # of `score`
-    base:pd.DataFrame, # the same images and metrics, answered by another
+    scores: pd.DataFrame, # of `score`
+    base: pd.DataFrame, # the same images and metrics, answered by another
     metrics=None, # as for `score`, if they are your own
-    n_boot:int=9999, # resamples
-    seed:int=0, # seed of the resampling
-)->pd.DataFrame: # a row a metric: mean, low, high of the difference, where positive is better; and whether it is sure
-    "How far scores are ahead of others, image by image, with the 95 % interval."
-    metrics = _metrics(list(scores.columns.drop("name")) if metrics is None else metrics)
+    n_boot: int=9999, # resamples
+    seed: int=0, # seed of the resampling
+) -> pd.DataFrame: # a row a metric: mean, low, high of the difference, where positive is better; and whether it is sure
+    "How far scores are ahead of others, image by image, with the 95 % interval"
+    metrics = _metrics(list(scores.columns.drop('name')) if metrics is None else metrics)
     signs = {k: 1 if m.higher_is_better else -1 for k, m in metrics.items()}
     rows = {k: bootstrap_ci((scores[k] - base[k])*sign, n_boot, seed) for k, sign in signs.items()}
     sure = {k: (*v, bool(v.low > 0)) for k, v in rows.items()}
-    return pd.DataFrame.from_dict(sure, orient="index", columns=["mean", "low", "high", "sure"])
+    return pd.DataFrame.from_dict(sure, orient='index', columns=['mean', 'low', 'high', 'sure'])
 
 def summary(
-    scores:pd.DataFrame, # of `score`
-    n_boot:int=9999, # resamples
-    seed:int=0, # seed of the resampling
-)->pd.DataFrame: # a row a metric: mean, low, high, n
-    "The mean of each metric over the images, with its 95 % bootstrap interval."
-    rows = {k: (*bootstrap_ci(v, n_boot, seed), len(v)) for k, v in scores.drop(columns="name").items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "n"]).rename_axis("metric")
+    scores: pd.DataFrame, # of `score`
+    n_boot: int=9999, # resamples
+    seed: int=0, # seed of the resampling
+) -> pd.DataFrame: # a row a metric: mean, low, high, n
+    "The mean of each metric over the images, with its 95 % bootstrap interval"
+    rows = {k: (*bootstrap_ci(v, n_boot, seed), len(v)) for k, v in scores.drop(columns='name').items()}
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['mean', 'low', 'high', 'n']).rename_axis('metric')
 
 # %% ../nbs/09b_evaluate.ipynb #b301e77f
 def copy_input(
-    test:Pairs, # n pairs; the targets are not looked at
-)->Predictions: # videos of two equal frames
-    "The control that answers every input with itself."
+    test: Pairs, # n pairs; the targets are not looked at
+) -> Predictions: # videos of two equal frames
+    "The control that answers every input with itself"
     return Predictions.of(test.inputs, np.stack([test.inputs]*2, 1)[:, None], test.names)
 
 def _learned(train, test, vdm, seed, method, budget):
-    "Fine-tune on `train`, predict the inputs of `test`."
+    "Fine-tune on `train`, predict the inputs of `test`"
     adapter = finetune(train, vdm=vdm, method=method, seed=seed, progress=False, **budget)
     return adapter.predict(test.inputs, seed=seed, progress=False)
 
 METHODS = {
-    "lora": lambda train, test, seed, vdm="tiny", **budget: _learned(train, test, load_vdm(vdm), seed, "lora", budget),
-    "copy": lambda train, test, seed, vdm="tiny", **budget: copy_input(test),
-    "random": lambda train, test, seed, vdm="tiny", **budget: _learned(
-        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "lora", budget),
-    "scratch": lambda train, test, seed, vdm="tiny", **budget: _learned(
-        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, "full", budget),
-    "unet": lambda train, test, seed, **_: unet(train, test.inputs, seed),
-    "otsu": lambda train, test, seed, **_: otsu(test.inputs),
-    "grabcut": lambda train, test, seed, **_: grabcut(test.inputs),
-    "canny": lambda train, test, seed, **_: canny_edges(test.inputs)}
+    'lora': lambda train, test, seed, vdm='tiny', **budget: _learned(train, test, load_vdm(vdm), seed, 'lora', budget),
+    'copy': lambda train, test, seed, vdm='tiny', **budget: copy_input(test),
+    'random': lambda train, test, seed, vdm='tiny', **budget: _learned(
+        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, 'lora', budget),
+    'scratch': lambda train, test, seed, vdm='tiny', **budget: _learned(
+        train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, 'full', budget),
+    'unet': lambda train, test, seed, **_: unet(train, test.inputs, seed),
+    'otsu': lambda train, test, seed, **_: otsu(test.inputs),
+    'grabcut': lambda train, test, seed, **_: grabcut(test.inputs),
+    'canny': lambda train, test, seed, **_: canny_edges(test.inputs)}
 
 # %% ../nbs/09b_evaluate.ipynb #7608ccc8
 def few(
-    pool:Pairs, # pairs to choose from
-    n:int, # 1 ≤ n ≤ len(pool)
-    seed:int=0, # of the choice; sets of one seed are nested
-)->Pairs: # `ValueError` if the pool is too small
-    "n pairs of a pool."
+    pool: Pairs, # pairs to choose from
+    n: int, # 1 ≤ n ≤ len(pool)
+    seed: int=0, # of the choice; sets of one seed are nested
+) -> Pairs: # `ValueError` if the pool is too small
+    "n pairs of a pool"
     if not 1 <= n <= len(pool):
-        raise ValueError(f"n={n}: there are {len(pool)} pairs to train on; give 1 ≤ n ≤ {len(pool)}")
+        raise ValueError(f'n={n}: there are {len(pool)} pairs to train on; give 1 ≤ n ≤ {len(pool)}')
     return pool[np.random.default_rng(seed).permutation(len(pool))[:n]]
 
 # %% ../nbs/09b_evaluate.ipynb #6e014b25
 def _write(path, text):
-    "Write a text file that is either whole or not there."
-    with whole(path) as part: part.write_text(text, encoding="utf-8")
+    "Write a text file that is either whole or not there"
+    with whole(path) as part: part.write_text(text, encoding='utf-8')
     return Path(path)
 
 def _digest(pairs): return sha256(pairs.inputs.tobytes() + pairs.targets.tobytes()).hexdigest()[:12]
 
 def _check_settings(folder, settings):
-    "Remember the settings of a folder of cells, or refuse other ones."
-    now = json.loads(json.dumps(settings, default=lambda o: getattr(o, "__name__", str(o))))
-    path = folder/"settings.json"
+    "Remember the settings of a folder of cells, or refuse other ones"
+    now = json.loads(json.dumps(settings, default=lambda o: getattr(o, '__name__', str(o))))
+    path = folder/'settings.json'
     if not path.exists(): return _write(path, json.dumps(now, indent=1))
-    try: old = json.loads(path.read_text(encoding="utf-8"))
+    try: old = json.loads(path.read_text(encoding='utf-8'))
     except ValueError:
-        raise ValueError(f"{path} cannot be read as JSON; choose another folder or remove this one") from None
-    if other := [f"{k}={old.get(k)}, now {now.get(k)}" for k in {**old, **now} if old.get(k) != now.get(k)]:
+        raise ValueError(f'{path} cannot be read as JSON; choose another folder or remove this one') from None
+    if other := [f'{k}={old.get(k)}, now {now.get(k)}' for k in {**old, **now} if old.get(k) != now.get(k)]:
         raise ValueError(f"{folder} holds results of other settings ({'; '.join(other)}); "
-                         "choose another folder or remove this one")
+                         'choose another folder or remove this one')
 
 # %% ../nbs/09b_evaluate.ipynb #4a1d6a22
 def _cell(method, train, test, seed, vdm, budget, metrics, **labels):
-    "Run one method once: a tidy table."
+    "Run one method once: a tidy table"
     if method not in METHODS: raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
     out = METHODS[method](train, test, seed=seed, vdm=vdm, **budget)
-    scores = score(out, test, metrics).rename(columns={"name": "image"})
-    rows = scores.melt("image", var_name="metric", value_name="value")
-    return rows.assign(**labels, seed=seed, method=method)[["task", "n", "seed", "method", "image", "metric", "value"]]
+    scores = score(out, test, metrics).rename(columns={'name': 'image'})
+    rows = scores.melt('image', var_name='metric', value_name='value')
+    return rows.assign(**labels, seed=seed, method=method)[['task', 'n', 'seed', 'method', 'image', 'metric', 'value']]
 
 def _read(path):
-    return pd.read_csv(path, dtype={"image": str, "task": str}, keep_default_na=False, converters={"value": float})
+    return pd.read_csv(path, dtype={'image': str, 'task': str}, keep_default_na=False, converters={'value': float})
 
 # %% ../nbs/09b_evaluate.ipynb #05f967dc
 def evaluate(
-    pool:Pairs, # pairs to draw training sets from
-    test:Pairs, # pairs that no training set holds
+    pool: Pairs, # pairs to draw training sets from
+    test: Pairs, # pairs that no training set holds
     ns=(1, 3, 10), # sizes of the training sets
     seeds=(0, 1, 2), # each draws its own pairs and its own noise
-    methods=("lora", "copy", "random", "scratch"), # names in `METHODS`
-    metrics=("psnr", "ssim"), # names in `METRICS`, or a dict: name -> `Metric`
-    task="task", # name of the task: a column of the table, and a sub-folder of `out`
-    vdm="tiny", # short name or folder, see `load_vdm`
+    methods=('lora', 'copy', 'random', 'scratch'), # names in `METHODS`
+    metrics=('psnr', 'ssim'), # names in `METRICS`, or a dict: name -> `Metric`
+    task='task', # name of the task: a column of the table, and a sub-folder of `out`
+    vdm='tiny', # short name or folder, see `load_vdm`
     out=None, # folder that keeps every finished cell, so that a killed run goes on; None: memory only
-    progress:bool=True, # show a bar over the cells
+    progress: bool=True, # show a bar over the cells
     **budget, # of `finetune` for every learned method: steps, batch_size, transition, …
-)->pd.DataFrame: # columns task, n, seed, method, image, metric, value
-    "Every method at every n and seed, scored on the same test pairs."
+) -> pd.DataFrame: # columns task, n, seed, method, image, metric, value
+    "Every method at every n and seed, scored on the same test pairs"
     for o in (task, *methods):
         if not re.fullmatch(r"\w[\w .-]*", o):
-            raise ValueError(f"{o!r} is to name a file; use letters, digits, blanks, dots and dashes")
+            raise ValueError(f'{o!r} is to name a file; use letters, digits, blanks, dots and dashes')
     if isinstance(vdm, VDM):
-        raise ValueError("evaluate loads the VDM itself, with and without its weights; "
-                         "give its short name or folder")
+        raise ValueError('evaluate loads the VDM itself, with and without its weights; '
+                         'give its short name or folder')
     if bad := [m for m in methods if m not in METHODS]:
         raise ValueError(f"there is no method {bad[0]!r}; there are {', '.join(METHODS)}")
     metrics, sets = _metrics(metrics), {(n, s): few(pool, n, s) for n in ns for s in seeds}
@@ -173,27 +173,27 @@ def evaluate(
         _check_settings(folder, dict(pool=_digest(pool), test=_digest(test), metrics=list(metrics),
                                      vdm=load_vdm(vdm).fingerprint, **budget))
     found = []
-    for (n, s), method in tqdm([(k, m) for k in sets for m in methods], desc=task, unit="cell", disable=not progress):
-        path = folder and folder/f"{method}-n{n}-seed{s}.csv"
+    for (n, s), method in tqdm([(k, m) for k in sets for m in methods], desc=task, unit='cell', disable=not progress):
+        path = folder and folder/f'{method}-n{n}-seed{s}.csv'
         if not path or not path.exists():
             df = _cell(method, sets[n, s], test, s, vdm, budget, metrics, task=task, n=n)
-            if path: _write(path, df.to_csv(index=False, na_rep="nan"))
+            if path: _write(path, df.to_csv(index=False, na_rep='nan'))
         found.append(_read(path) if path else df)
     return pd.concat(found, ignore_index=True)
 
 # %% ../nbs/09b_evaluate.ipynb #7f895e01
 def crossed_ci(
     values, # (images, seeds) scores
-    n_boot:int=9999, # resamples
-    seed:int=0, # seed of the resampling
-    level:float=.95, # share of the resampled means inside
-)->Interval: # (mean, low, high). `ValueError` for NaN or no scores
-    "The mean of scores with an interval over images and seeds."
+    n_boot: int=9999, # resamples
+    seed: int=0, # seed of the resampling
+    level: float=.95, # share of the resampled means inside
+) -> Interval: # (mean, low, high). `ValueError` for NaN or no scores
+    "The mean of scores with an interval over images and seeds"
     V = np.asarray(values, float)
-    if V.ndim != 2 or not V.size: raise ValueError(f"scores have shape {V.shape}; needed is (images, seeds)")
+    if V.ndim != 2 or not V.size: raise ValueError(f'scores have shape {V.shape}; needed is (images, seeds)')
     if np.isnan(V).any():
-        raise ValueError(f"{np.isnan(V).sum()} of {V.size} scores are NaN or missing: "
-                         "every image needs a score of every seed")
+        raise ValueError(f'{np.isnan(V).sum()} of {V.size} scores are NaN or missing: '
+                         'every image needs a score of every seed')
     if V.size == 1: return Interval(V.item(), np.nan, np.nan)
     rng, (n, k) = np.random.default_rng(seed), V.shape
     a, b = rng.multinomial(n, [1/n]*n, n_boot), rng.multinomial(k, [1/k]*k, n_boot)
@@ -202,90 +202,90 @@ def crossed_ci(
 
 # %% ../nbs/09b_evaluate.ipynb #60d38f55
 def curves(
-    df:pd.DataFrame, # of `evaluate`
-    n_boot:int=9999, # resamples
-)->pd.DataFrame: # a row for each task, metric, method and n: mean, low, high, images, seeds
-    "Means with 95 % intervals over images and seeds."
-    keys, rows = ["task", "metric", "method", "n"], []
+    df: pd.DataFrame, # of `evaluate`
+    n_boot: int=9999, # resamples
+) -> pd.DataFrame: # a row for each task, metric, method and n: mean, low, high, images, seeds
+    "Means with 95 % intervals over images and seeds"
+    keys, rows = ['task', 'metric', 'method', 'n'], []
     for key, part in df.groupby(keys, sort=False):
-        V = part.pivot(index="image", columns="seed", values="value")
+        V = part.pivot(index='image', columns='seed', values='value')
         rows.append(dict(zip(keys, key)) | crossed_ci(V, n_boot)._asdict() | dict(images=V.shape[0], seeds=V.shape[1]))
     return pd.DataFrame(rows)
 
 # %% ../nbs/09b_evaluate.ipynb #7b71de36
 def plot_curves(
-    df:pd.DataFrame, # of `evaluate`, one task
+    df: pd.DataFrame, # of `evaluate`, one task
     metric=None, # which; None: the first in the table
     ax=None, # matplotlib axes; None: a new figure
 ):
-    "Mean score against the number of pairs, a line a method, with 95 % intervals."
+    "Mean score against the number of pairs, a line a method, with 95 % intervals"
     metric = metric or df.metric.iloc[0]
     if metric not in set(df.metric):
         raise ValueError(f"the table has no metric {metric!r}; it has {', '.join(df.metric.unique())}")
     if df.task.nunique() > 1:
         raise ValueError(f"the table has several tasks ({', '.join(df.task.unique())}); "
-                         "choose one: `df[df.task == name]`")
-    ax = ax or plt.subplots(figsize=(5.5, 3), dpi=90, layout="constrained")[1]
+                         'choose one: `df[df.task == name]`')
+    ax = ax or plt.subplots(figsize=(5.5, 3), dpi=90, layout='constrained')[1]
     # a method has one colour on every plot
     ns, order = sorted(df.n.unique()), list(dict.fromkeys([*METHODS, *df.method]))
-    for i, (method, c) in enumerate(curves(df[df.metric == metric]).groupby("method", sort=False)):
+    for i, (method, c) in enumerate(curves(df[df.metric == metric]).groupby('method', sort=False)):
         x = np.searchsorted(ns, c.n) + .03*i
-        ax.errorbar(x, c["mean"], [c["mean"]-c.low, c.high-c["mean"]], color=f"C{order.index(method)}",
-                    marker="o", ms=4, capsize=2, label=method, ls=":" if method == "copy" else "-")
-    unit = f", {m.unit}" if (m := get_metric(metric)).unit else ""
-    ax.set(xlabel="training pairs n", xticks=range(len(ns)), xticklabels=ns, title=df.task.iloc[0],
+        ax.errorbar(x, c['mean'], [c['mean']-c.low, c.high-c['mean']], color=f'C{order.index(method)}',
+                    marker='o', ms=4, capsize=2, label=method, ls=':' if method == 'copy' else '-')
+    unit = f', {m.unit}' if (m := get_metric(metric)).unit else ''
+    ax.set(xlabel='training pairs n', xticks=range(len(ns)), xticklabels=ns, title=df.task.iloc[0],
            ylabel=f"{metric}{unit} ({'higher' if m.higher_is_better else 'lower'} is better)")
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    ax.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
 # %% ../nbs/09b_evaluate.ipynb #df9b5f02
-PACKAGES = ("gen2gen torch diffusers peft accelerate safetensors "
-            "numpy scipy scikit-image scikit-learn pandas pillow").split()
+PACKAGES = ('gen2gen torch diffusers peft accelerate safetensors '
+            'numpy scipy scikit-image scikit-learn pandas pillow').split()
 
-def versions()->dict: # name -> version, None where a package is not installed
-    "Python and the packages that results depend on."
+def versions() -> dict: # name -> version, None where a package is not installed
+    "Python and the packages that results depend on"
     def of(name):
         try: return version(name)
         except PackageNotFoundError: return None
-    return {"python": platform.python_version()} | {name: of(name) for name in PACKAGES}
+    return {'python': platform.python_version()} | {name: of(name) for name in PACKAGES}
 
-def machine()->dict:
-    "The kind of machine: processor, cores, threads, accelerator."
-    cpu = next((l.split(":")[1].strip() for l in _cpuinfo() if l.startswith("model name")), platform.processor())
+def machine() -> dict:
+    "The kind of machine: processor, cores, threads, accelerator"
+    cpu = next((l.split(':')[1].strip() for l in _cpuinfo() if l.startswith('model name')), platform.processor())
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(system=platform.system(), architecture=platform.machine(), cpu=cpu, cores=os.cpu_count(),
                 threads=torch.get_num_threads(), accelerator=gpu)
 
-def _cpuinfo(path="/proc/cpuinfo"): return Path(path).read_text().splitlines() if Path(path).exists() else []
+def _cpuinfo(path='/proc/cpuinfo'): return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 # %% ../nbs/09b_evaluate.ipynb #3bd7c506
 def save_results(
-    df:pd.DataFrame, # the results
+    df: pd.DataFrame, # the results
     path, # a .csv file; its settings go beside it as .json
-    digits:int=6, # significant digits of floating-point numbers
+    digits: int=6, # significant digits of floating-point numbers
     **settings, # seeds and whatever else made the results; a `VDM` is recorded by its fingerprint
-)->Path: # the CSV file
-    "Write results as CSV, with a JSON file that says how they were made."
+) -> Path: # the CSV file
+    "Write results as CSV, with a JSON file that says how they were made"
     path = Path(path)
-    if path.suffix != ".csv": raise ValueError(f"{path}: results are written as .csv")
-    text = df.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
+    if path.suffix != '.csv': raise ValueError(f'{path}: results are written as .csv')
+    text = df.to_csv(index=False, float_format=f'%.{digits}g', lineterminator="\n")
     told = {k: v.fingerprint if isinstance(v, VDM) else v for k, v in settings.items()}
     note = dict(file=path.name, sha256=sha256(text.encode()).hexdigest(), rows=len(df), settings=told,
                 versions=versions(), machine=machine())
     note = json.dumps(note, indent=1, ensure_ascii=False,
-                      default=lambda o: o.tolist() if hasattr(o, "tolist") else getattr(o, "__name__", str(o)))
+                      default=lambda o: o.tolist() if hasattr(o, 'tolist') else getattr(o, '__name__', str(o)))
     _write(path, text)
-    _write(path.with_suffix(".json"), note + "\n")
+    _write(path.with_suffix('.json'), note + "\n")
     return path
 
 def load_results(
     path, # the .csv file of `save_results`
-)->pd.DataFrame: # `.attrs` holds the JSON file. `ValueError` if the two do not belong together
-    "Read results, checked against the file that says how they were made."
+) -> pd.DataFrame: # `.attrs` holds the JSON file. `ValueError` if the two do not belong together
+    "Read results, checked against the file that says how they were made"
     path = Path(path)
-    df, note = (pd.read_csv(path, dtype={"image": str, "name": str}),
-                json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    if sha256(path.read_bytes()).hexdigest() != note["sha256"]:
+    df, note = (pd.read_csv(path, dtype={'image': str, 'name': str}),
+                json.loads(path.with_suffix('.json').read_text(encoding='utf-8')))
+    if sha256(path.read_bytes()).hexdigest() != note['sha256']:
         raise ValueError(f"{path} is not the table that {path.with_suffix('.json').name} describes; make both again")
     df.attrs |= note
     return df

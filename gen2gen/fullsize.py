@@ -66,7 +66,7 @@ def _weights(part):
 
 def check_pipeline(
     folder, # of a diffusers pipeline
-)->tuple: # model_index.json as a dict, {part: its config.json as a dict}, [safetensors files]
+) -> tuple: # model_index.json as a dict, {part: its config.json as a dict}, [safetensors files]
     "Read the configurations of a pipeline folder; `ValueError` or `FileNotFoundError` if a file is missing or damaged"
     folder, configs, files = Path(folder), {}, []
     def read(file):
@@ -87,7 +87,7 @@ def check_pipeline(
 def content_revision(
     folder, # of a diffusers pipeline
     files, # its safetensors files, from `check_pipeline`
-)->str: # 12 hexadecimal digits
+) -> str: # 12 hexadecimal digits
     "Identity of a pipeline's weights: configurations, headers, and samples of the content"
     h = hashlib.sha256()
     for part in sorted({f.parent for f in files}): h.update(part.name.encode()+(part/'config.json').read_bytes())
@@ -103,11 +103,11 @@ def content_revision(
 
 # %% ../nbs/50_fullsize.ipynb #aed04ba4
 def hub_folder(
-    repo:str, # owner/name
-    revision:str=None, # commit, branch or tag; None: main
-    download:bool=False, # fetch what the cache lacks
+    repo: str, # owner/name
+    revision: str=None, # commit, branch or tag; None: main
+    download: bool=False, # fetch what the cache lacks
     cache_dir=None, # of the hub; None: where huggingface_hub keeps it
-)->Path: # the snapshot's folder. `FileNotFoundError`, `ValueError` or `ConnectionError` if there is none
+) -> Path: # the snapshot's folder. `FileNotFoundError`, `ValueError` or `ConnectionError` if there is none
     "The local folder of a pipeline on the hub"
     what = f'{repo}@{revision}' if revision else repo
     try: return Path(snapshot_download(repo, revision=revision, local_files_only=not download, cache_dir=cache_dir,
@@ -136,10 +136,10 @@ def _hub_cache():
 def read_prompt(
     pipeline, # diffusers pipeline class
     folder, # of the pipeline
-    prompt:str='', # what to read
+    prompt: str='', # what to read
     device='cpu', dtype=torch.float32, # of the encoder
     **kwargs, # of the pipeline's `encode_prompt`
-)->tuple: # what `encode_prompt` gives
+) -> tuple: # what `encode_prompt` gives
     "The embedding of a prompt, by the pipeline's own encoder, which is gone afterwards"
     index = json.loads((Path(folder)/'model_index.json').read_text(encoding='utf-8'))
     others = {k: None for k, v in index.items() if isinstance(v, list) and k not in ('tokenizer', 'text_encoder')}
@@ -158,9 +158,9 @@ def read_prompt(
 
 # %% ../nbs/50_fullsize.ipynb #f103d77c
 def posterior(
-    moments:torch.Tensor, # mean and log-variance (n, 2·C, F', h, w)
+    moments: torch.Tensor, # mean and log-variance (n, 2·C, F', h, w)
     generator=None, # torch generator on the CPU, or a share of one
-)->torch.Tensor: # (n, C, F', h, w)
+) -> torch.Tensor: # (n, C, F', h, w)
     "A draw from what the encoder said"
     d = DiagonalGaussianDistribution(moments)
     return d.mean+d.std*normal(d.mean.shape, generator).to(moments.device)
@@ -178,9 +178,9 @@ class FullSize(VDM):
 
     def __init__(self,
         pipe, # the pipeline, without text encoder
-        text:tuple, # of `read_prompt`
-        name:str='', revision:str='', # identity
-        prompt:str='', # that `text` embeds
+        text: tuple, # of `read_prompt`
+        name: str='', revision: str='', # identity
+        prompt: str='', # that `text` embeds
         device='cpu', dtype=None, # of the computation; None: `native_dtype(device)`
     ):
         self.pipe, self.transformer, self.vae, self.scheduler = pipe, pipe.transformer, pipe.vae, pipe.scheduler
@@ -209,59 +209,59 @@ class FullSize(VDM):
 # %% ../nbs/50_fullsize.ipynb #723a8c5e
 @patch
 @contextmanager
-def using(self:FullSize,
+def using(self: FullSize,
     *parts, # modules
 ):
     "Modules on the device while the block runs; they return where they were if `offload` is on"
     with torch.no_grad(), offload_models(*parts, device=self.device, offload=self.offload): yield
 
 @patch
-def autocast(self:FullSize):
+def autocast(self: FullSize):
     "Mixed precision while training: float32 LoRA weights on a base in `dtype`"
     return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 @patch
-def pixels(self:FullSize,
+def pixels(self: FullSize,
     videos, # uint8 (n, F, H, W, 3)
-)->torch.Tensor: # float32 (n, 3, F, H, W) in [-1, 1]
+) -> torch.Tensor: # float32 (n, 3, F, H, W) in [-1, 1]
     "Videos as the VAE takes them"
     return torch.as_tensor(np.ascontiguousarray(videos)).permute(0, 4, 1, 2, 3).to(self.device).float()/255*2-1
 
 @patch
-def encode(self:FullSize,
+def encode(self: FullSize,
     videos, # uint8 (n, F, H, W, 3)
-)->torch.Tensor: # float32 (n, C, F', h, w)
+) -> torch.Tensor: # float32 (n, C, F', h, w)
     "Latents of videos, one video at a time"
     with self.using(self.vae):
         return torch.cat([self.to_latents(self.pixels(v[None])).float() for v in np.asarray(videos)])
 
 @patch
-def decode(self:FullSize,
+def decode(self: FullSize,
     latents, # (n, C, F', h, w)
-)->np.ndarray: # uint8 (n, F, H, W, 3)
+) -> np.ndarray: # uint8 (n, F, H, W, 3)
     "Videos of latents, one video at a time"
     with self.using(self.vae): pixels = torch.cat([self.to_pixels(z[None]).float() for z in latents])
     return ((pixels/2+.5).clamp(0, 1)*255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
 
 # %% ../nbs/50_fullsize.ipynb #6c82a779
 @patch
-def start(self:FullSize,
+def start(self: FullSize,
     images, # uint8 (n, H, W, 3)
-    n_frames:int, # F
+    n_frames: int, # F
     generator=None, # torch generator on the CPU, or a list with one for each image
-)->tuple: # noise (n, C, F', h, w), condition
+) -> tuple: # noise (n, C, F', h, w), condition
     "What sampling starts from; a family whose pipeline draws more than noise, in another order, says so here"
     noise = randn_tensor(self.latent_shape(len(images), n_frames, *images.shape[1:3]),
                          generator, torch.device('cpu')).to(self.device)
     return noise, self.condition(images, n_frames)
 
 @patch
-def sample(self:FullSize,
+def sample(self: FullSize,
     images, # uint8 (n, H, W, 3)
     generator=None, # torch generator on the CPU, or a list with one for each image
-    steps:int=None, # of the scheduler; None: `default_steps`
-    n_frames:int=None, # F; None: `default_frames`
-)->np.ndarray: # uint8 (n, F, H, W, 3)
+    steps: int=None, # of the scheduler; None: `default_steps`
+    n_frames: int=None, # F; None: `default_frames`
+) -> np.ndarray: # uint8 (n, F, H, W, 3)
     "Generate a video for each input image; classifier-free guidance is off, as there is one prompt"
     images, steps, n_frames = np.asarray(images), steps or self.default_steps, n_frames or self.default_frames
     check_videos(self, n_frames, *images.shape[1:3])
@@ -276,14 +276,14 @@ def sample(self:FullSize,
 
 # %% ../nbs/50_fullsize.ipynb #452bc064
 @patch
-def prepare(self:FullSize,
-    checkpointing:bool=False, # recompute blocks in the backward pass
-    fp8:bool=False, # store linear weights as float8_e4m3fn
-    offload:bool=False, # keep VAE and image encoder on the CPU between uses
-    group_offload:bool=False, # bring the transformer's blocks to the device one by one
+def prepare(self: FullSize,
+    checkpointing: bool=False, # recompute blocks in the backward pass
+    fp8: bool=False, # store linear weights as float8_e4m3fn
+    offload: bool=False, # keep VAE and image encoder on the CPU between uses
+    group_offload: bool=False, # bring the transformer's blocks to the device one by one
     compile=False, # True, or the arguments of `torch.compile` as a dict
     step_cache=None, # cache configuration of diffusers, for prediction
-)->VDM: # itself
+) -> VDM: # itself
     "Turn on what saves memory or time; before any adapter is put on"
     self.offload, self.step_cache = offload, step_cache
     if offload:
@@ -305,7 +305,7 @@ def prepare(self:FullSize,
 def shard_weights(
     model, # a transformer, still on the CPU; its weights are frozen
     device, # torch device of the computation
-    options:dict=None, # of `FullSize.prepare` that will be on
+    options: dict=None, # of `FullSize.prepare` that will be on
 ):
     "Leave each process a share of the weights; `ValueError` where that cannot be"
     n = Accelerator(mixed_precision='no').num_processes
@@ -322,15 +322,15 @@ def shard_weights(
 def load_fullsize(
     cls, # the family's class, a `FullSize`
     path, # folder of the pipeline
-    pretrained:bool=True, # False: the transformer's architecture with random weights
+    pretrained: bool=True, # False: the transformer's architecture with random weights
     device=None, # None: the accelerator if there is one, else the CPU
     dtype=None, # of the transformer; None: `native_dtype(device)`
-    seed:int=0, # of the random weights
-    prompt:str='', # the one prompt
+    seed: int=0, # of the random weights
+    prompt: str='', # the one prompt
     quantization=None, # `PipelineQuantizationConfig` of diffusers
-    shard:bool=False, # each process of `accelerate launch` keeps a share of the transformer's weights
+    shard: bool=False, # each process of `accelerate launch` keeps a share of the transformer's weights
     **options, # of `FullSize.prepare`
-)->FullSize:
+) -> FullSize:
     "Load a pipeline folder as a VDM"
     folder = Path(path)
     if shard and quantization: raise ValueError('shard=True does not go with quantization: leave one of them out')

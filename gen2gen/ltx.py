@@ -64,10 +64,10 @@ class LTX(FullSize):
 
 # %% ../nbs/53_ltx.ipynb #492630a2
 @patch(cls_method=True)
-def recognise(cls:LTX,
-    index:dict, # model_index.json
-    configs:dict, # part → its config.json
-)->str: # the published name, or the family's. `ValueError` for a transformer of another class
+def recognise(cls: LTX,
+    index: dict, # model_index.json
+    configs: dict, # part → its config.json
+) -> str: # the published name, or the family's. `ValueError` for a transformer of another class
     "Which model a pipeline folder holds"
     config = configs['transformer']
     if config.get('_class_name', TRANSFORMER.__name__) != TRANSFORMER.__name__:
@@ -78,23 +78,23 @@ def recognise(cls:LTX,
 
 # %% ../nbs/53_ltx.ipynb #f047375f
 @patch
-def to_latents(self:LTX,
-    x:torch.Tensor, # pixels (1, 3, F, H, W) in [-1, 1]
-)->torch.Tensor: # (1, 2·C, F', h, w)
+def to_latents(self: LTX,
+    x: torch.Tensor, # pixels (1, 3, F, H, W) in [-1, 1]
+) -> torch.Tensor: # (1, 2·C, F', h, w)
     "Mean and log-variance of a video's latent, not normalised"
     return self.vae.encode(x.to(self.vae.dtype)).latent_dist.parameters
 
 @patch
-def normalised(self:LTX,
-    z:torch.Tensor, # latents as the VAE has them (n, C, F', h, w)
-)->torch.Tensor: # as the transformer has them
+def normalised(self: LTX,
+    z: torch.Tensor, # latents as the VAE has them (n, C, F', h, w)
+) -> torch.Tensor: # as the transformer has them
     "Latents with mean 0 and scale 1"
     return self.pipe._normalize_latents(z, self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor)
 
 @patch
-def to_pixels(self:LTX,
-    z:torch.Tensor, # latents as the VAE has them (1, C, F', h, w)
-)->torch.Tensor: # (1, 3, F, H, W)
+def to_pixels(self: LTX,
+    z: torch.Tensor, # latents as the VAE has them (1, C, F', h, w)
+) -> torch.Tensor: # (1, 3, F, H, W)
     "A video from its latent"
     t = z.new_full((1,), self.decode_timestep) if self.vae.config.timestep_conditioning else None
     with torch.random.fork_rng(devices=[self.device] if self.device.type == 'cuda' else []):
@@ -102,20 +102,20 @@ def to_pixels(self:LTX,
         return self.vae.decode(z.to(self.vae.dtype), t, return_dict=False)[0]
 
 @patch
-def condition(self:LTX,
+def condition(self: LTX,
     images, # uint8 (n, H, W, 3)
-    n_frames:int=None, # not needed: the image is one frame
-)->dict: # "image": moments (n, 2·C, 1, h, w)
+    n_frames: int=None, # not needed: the image is one frame
+) -> dict: # "image": moments (n, 2·C, 1, h, w)
     "The posterior of the input images"
     return dict(image=self.encode(np.asarray(images)[:, None]))
 
 # %% ../nbs/53_ltx.ipynb #027f9fce
 @patch
-def velocity(self:LTX,
-    z:torch.Tensor, # noised latents (n, C, F', h, w); the first is replaced
-    t:torch.Tensor, # timesteps (n,), 0 to 1000
-    first:torch.Tensor, # latents of the images (n, C, 1, h, w)
-)->torch.Tensor: # float32 v̂ (n, C, F', h, w)
+def velocity(self: LTX,
+    z: torch.Tensor, # noised latents (n, C, F', h, w); the first is replaced
+    t: torch.Tensor, # timesteps (n,), 0 to 1000
+    first: torch.Tensor, # latents of the images (n, C, 1, h, w)
+) -> torch.Tensor: # float32 v̂ (n, C, F', h, w)
     "What the network predicts"
     (n, _, f, h, w), c = z.shape, self.transformer.config
     patches = c.patch_size, c.patch_size_t
@@ -131,11 +131,11 @@ def velocity(self:LTX,
 
 # %% ../nbs/53_ltx.ipynb #031faa22
 @patch
-def loss(self:LTX,
-    latents:torch.Tensor, # moments (n, 2·C, F', h, w) of `encode`
-    condition:dict, # of `condition`
+def loss(self: LTX,
+    latents: torch.Tensor, # moments (n, 2·C, F', h, w) of `encode`
+    condition: dict, # of `condition`
     generator=None, # torch generator on the CPU
-)->torch.Tensor: # (n,)
+) -> torch.Tensor: # (n,)
     "Mean square error in the velocity of all latents but the first, at one noise level and draw of noise a sample"
     x, first = (self.normalised(posterior(m.to(self.device), generator)) for m in (latents, condition['image']))
     n, _, f, h, w = x.shape
@@ -147,11 +147,11 @@ def loss(self:LTX,
 
 # %% ../nbs/53_ltx.ipynb #8b35bbcc
 @patch
-def start(self:LTX,
+def start(self: LTX,
     images, # uint8 (n, H, W, 3)
-    n_frames:int, # F
+    n_frames: int, # F
     generator=None, # torch generator on the CPU, or a list with one for each image
-)->tuple: # noise (n, C, F', h, w), condition with "first" (n, C, 1, h, w) and perhaps "decoder" (n, C, F', h, w)
+) -> tuple: # noise (n, C, F', h, w), condition with "first" (n, C, 1, h, w) and perhaps "decoder" (n, C, F', h, w)
     "What sampling starts from: a draw of the images' posterior, then the noise"
     shape = self.latent_shape(len(images), n_frames, *images.shape[1:3])
     generators = generator if isinstance(generator, list) else [generator]*len(images)
@@ -161,11 +161,11 @@ def start(self:LTX,
     return noise[0], dict(first=self.normalised(first)) | (dict(decoder=noise[1]) if len(noise) > 1 else {})
 
 @patch
-def denoise(self:LTX,
-    noise:torch.Tensor, # (n, C, F', h, w)
-    condition:dict, # of `start`
-    steps:int, # of Euler
-)->torch.Tensor: # latents as the VAE has them (n, C, F', h, w). `ValueError` for one step where the schedule needs two
+def denoise(self: LTX,
+    noise: torch.Tensor, # (n, C, F', h, w)
+    condition: dict, # of `start`
+    steps: int, # of Euler
+) -> torch.Tensor: # latents as the VAE has them (n, C, F', h, w). `ValueError` for one step if the schedule needs two
     "From noise to the latent of a video"
     scheduler, z, c = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler.config), noise, self.scheduler.config
     if steps < 2 and c.shift_terminal:
@@ -183,12 +183,12 @@ def denoise(self:LTX,
 # %% ../nbs/53_ltx.ipynb #689be91d
 def load_ltx(
     path, # folder of the pipeline
-    pretrained:bool=True, # False: random weights, the control
+    pretrained: bool=True, # False: random weights, the control
     device=None, dtype=None, # None: what there is, and what it multiplies natively
-    seed:int=0, # of the random weights
-    fps:float=None, # frame rate, for the positions; None: the pipeline's
+    seed: int=0, # of the random weights
+    fps: float=None, # frame rate, for the positions; None: the pipeline's
     **options, # of `load_fullsize`
-)->LTX:
+) -> LTX:
     "Load an LTX-Video pipeline"
     if fps is not None and not fps > 0: raise ValueError(f'fps={fps!r} must be above 0')
     vdm = load_fullsize(LTX, path, pretrained, device, dtype, seed, **options)
@@ -199,10 +199,10 @@ def load_ltx(
 
 # %% ../nbs/53_ltx.ipynb #22e66c21
 def meta_inputs(
-    config:dict, # of `CONFIGS`
-    n_frames:int, h:int, w:int, # F, pixels
-    batch:int=1, # videos
-)->dict: # keyword arguments of the transformer
+    config: dict, # of `CONFIGS`
+    n_frames: int, h: int, w: int, # F, pixels
+    batch: int=1, # videos
+) -> dict: # keyword arguments of the transformer
     "A forward pass's arguments on the meta device"
     c, e, (f, h, w) = (config['transformer'], dict(device='meta', dtype=torch.bfloat16),
                        ((n_frames-1)//8+1, h//32, w//32))

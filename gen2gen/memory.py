@@ -18,7 +18,7 @@ from .fullsize import still
 def kept_bytes(
     f, # function without arguments that makes a forward pass
     weights, # parameters, whose storages are not counted
-)->int: # bytes
+) -> int: # bytes
     "Memory that autograd keeps for the backward pass of `f`"
     counted, known = {}, {p.untyped_storage()._cdata for p in weights}
     def pack(x):
@@ -32,9 +32,9 @@ def kept_bytes(
 # %% ../nbs/54_memory.ipynb #3a4184dc
 def activations(
     transformer, # on any device
-    inputs:dict, # arguments of its call
-    checkpointing:bool=False, # recompute blocks in the backward pass
-)->int: # bytes
+    inputs: dict, # arguments of its call
+    checkpointing: bool=False, # recompute blocks in the backward pass
+) -> int: # bytes
     "Memory of one training call beside the weights"
     weights, blocks = (list(transformer.parameters()),
                        getattr(transformer, 'transformer_blocks', None) or transformer.blocks)
@@ -74,9 +74,9 @@ FAMILIES = {name: (module, cls) for module, cls in ((wan, wan.Wan), (cogvideox, 
             for name in module.CONFIGS}  # published model → the family's module and class
 
 def meta_model(
-    name:str, # of the registry
-    rank:int=32, # of the LoRA
-    layers:int=None, # blocks; None: all
+    name: str, # of the registry
+    rank: int=32, # of the LoRA
+    layers: int=None, # blocks; None: all
 ):
     "The transformer of a published model, with LoRA layers, on the meta device in bfloat16"
     module, cls = FAMILIES[name]
@@ -113,13 +113,13 @@ def _count(name, n_frames, h, w, rank, batch, checkpointing):
 
 # %% ../nbs/54_memory.ipynb #2e7423a9
 def estimate(
-    name:str, # of the registry
-    n_frames:int=9, # F
-    h:int=None, w:int=None, # of the videos; None: 480 × 832, or the one size that the model knows
-    rank:int=32, # of the LoRA
-    batch:int=1, # videos a step
+    name: str, # of the registry
+    n_frames: int=9, # F
+    h: int=None, w: int=None, # of the videos; None: 480 × 832, or the one size that the model knows
+    rank: int=32, # of the LoRA
+    batch: int=1, # videos a step
     options=(), # of "checkpointing", "fp8", "offload"
-)->Need: # `ValueError` for a name that is no full-size model
+) -> Need: # `ValueError` for a name that is no full-size model
     "What fine-tuning a model of the registry would need"
     if name not in FAMILIES: raise ValueError(f'{name!r} is no published full-size model: {", ".join(FAMILIES)}')
     module, cls = FAMILIES[name]
@@ -136,26 +136,26 @@ PRESETS = 24, 40, 80  # GB
 SETS = (), ('checkpointing',), ('checkpointing', 'offload'), ('checkpointing', 'offload', 'fp8')
 
 def fits(
-    name:str, # of the registry
-    gb:float, # memory of the card, GB
+    name: str, # of the registry
+    gb: float, # memory of the card, GB
     **kwargs, # of `estimate`
-)->Need: # or None
+) -> Need: # or None
     "The fastest set of options with which a model fits"
     return next((n for o in SETS if (n := estimate(name, options=o, **kwargs)).total <= gb*GB), None)
 
 def nearest(
-    gb:float, # memory of the card, GB
+    gb: float, # memory of the card, GB
     **kwargs, # of `estimate`
-)->Need: # or None
+) -> Need: # or None
     "The largest model of the registry that fits"
     found = [need for name in FAMILIES if (need := fits(name, gb, **kwargs))]
     return max(found, key=lambda n: n.weights/(1 if 'fp8' in n.options else 2), default=None)
 
 def require(
-    name:str, # of the registry
-    gb:float, # memory there is, GB
+    name: str, # of the registry
+    gb: float, # memory there is, GB
     **kwargs, # of `estimate`
-)->Need: # `ValueError` if it does not fit
+) -> Need: # `ValueError` if it does not fit
     "The options with which a model fits, or an error that names the nearest that does"
     if need := fits(name, gb, **kwargs): return need
     other = nearest(gb, **kwargs)
@@ -164,10 +164,10 @@ def require(
 
 # %% ../nbs/54_memory.ipynb #62babaa4
 def fitted(
-    name:str, # of the registry
+    name: str, # of the registry
     device, # torch device, or None
-    options:dict, # of `load_vdm`; `preset` is taken out
-)->dict: # options with which it fits. `ValueError` if there are none
+    options: dict, # of `load_vdm`; `preset` is taken out
+) -> dict: # options with which it fits. `ValueError` if there are none
     "The options that a model is loaded with, chosen by the memory there is"
     preset = options.pop('preset', None)
     if preset is not None and preset not in PRESETS:
@@ -183,6 +183,6 @@ def fitted(
 # %% ../nbs/54_memory.ipynb #8275cc7a
 def memory_table(
     names=None, # of the registry; None: all full-size models
-)->dict: # name → {GB of the card: `Need` or None}
+) -> dict: # name → {GB of the card: `Need` or None}
     "For each model and each card, the options it needs and the memory it is estimated to take"
     return {k: {gb: fits(k, gb) for gb in PRESETS} for k in (names or FAMILIES)}

@@ -15,14 +15,14 @@ from skimage import color, metrics as skm, morphology
 
 # %% ../nbs/03_metrics.ipynb #09c94b62
 def _both(pred, target):
-    "Zip over (pred, target) pictures, after a check that they belong together."
+    "Zip over (pred, target) pictures, after a check that they belong together"
     pred, target = np.asarray(pred), np.asarray(target)
-    for x, what in ((pred, "pred"), (target, "target")):
+    for x, what in ((pred, 'pred'), (target, 'target')):
         if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != np.uint8:
-            raise ValueError(f"{what} is {x.dtype} {x.shape}; metrics take uint8 pictures (n, H, W, 3)"
-                             + (": for one picture use `x[None]`" if x.ndim == 3 else ""))
+            raise ValueError(f'{what} is {x.dtype} {x.shape}; metrics take uint8 pictures (n, H, W, 3)'
+                             + (': for one picture use `x[None]`' if x.ndim == 3 else ''))
     if pred.shape != target.shape:
-        raise ValueError(f"pred is {pred.shape} and target {target.shape}; they need the same number and size")
+        raise ValueError(f'pred is {pred.shape} and target {target.shape}; they need the same number and size')
     return zip(pred, target)
 
 # %% ../nbs/03_metrics.ipynb #d508d4dc
@@ -31,9 +31,9 @@ PSNR_CAP = 100.
 def psnr(
     pred, # (n, H, W, 3) uint8
     target, # (n, H, W, 3) uint8
-)->np.ndarray: # (n,) dB; higher is better; identical pictures give 100
-    "Peak signal-to-noise ratio of each picture, data range 255, at most 100 dB."
-    with np.errstate(divide="ignore"):
+) -> np.ndarray: # (n,) dB; higher is better; identical pictures give 100
+    "Peak signal-to-noise ratio of each picture, data range 255, at most 100 dB"
+    with np.errstate(divide='ignore'):
         return np.array([min(skm.peak_signal_noise_ratio(t, p, data_range=255), PSNR_CAP)
                          for p, t in _both(pred, target)])
 
@@ -41,12 +41,12 @@ def psnr(
 def ssim(
     pred, # (n, H, W, 3) uint8; H, W ≥ 11, the window
     target, # (n, H, W, 3) uint8
-)->np.ndarray: # (n,) −1–1; higher is better
-    "Structural similarity of each picture (Wang et al. 2004)."
+) -> np.ndarray: # (n,) −1–1; higher is better
+    "Structural similarity of each picture (Wang et al. 2004)"
     both = list(_both(pred, target))
     if min(both[0][0].shape[:2]) < 11:
-        raise ValueError("ssim needs pictures of at least 11×11 pixels, its window; "
-                         f"these are {both[0][0].shape[0]}×{both[0][0].shape[1]}")
+        raise ValueError('ssim needs pictures of at least 11×11 pixels, its window; '
+                         f'these are {both[0][0].shape[0]}×{both[0][0].shape[1]}')
     return np.array([skm.structural_similarity(t, p, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5,
                                                use_sample_covariance=False) for p, t in both])
 
@@ -54,23 +54,23 @@ def ssim(
 def delta_e(
     pred, # (n, H, W, 3) uint8, sRGB
     target, # (n, H, W, 3) uint8, sRGB
-)->np.ndarray: # (n,) ≥ 0, CIEDE2000 units; lower is better
-    "Mean CIEDE2000 colour difference of each picture."
+) -> np.ndarray: # (n,) ≥ 0, CIEDE2000 units; lower is better
+    "Mean CIEDE2000 colour difference of each picture"
     return np.array([color.deltaE_ciede2000(color.rgb2lab(t), color.rgb2lab(p)).mean() for p, t in _both(pred, target)])
 
 # %% ../nbs/03_metrics.ipynb #271b45ae
 def to_mask(
     x, # (..., H, W, 3) uint8
-    threshold:int=128, # luminance from which a pixel counts, 0–255
-)->np.ndarray: # (..., H, W) bool
-    "The pixels that are bright enough."
+    threshold: int=128, # luminance from which a pixel counts, 0–255
+) -> np.ndarray: # (..., H, W) bool
+    "The pixels that are bright enough"
     return np.rint(255*color.rgb2gray(x)) >= threshold
 
 def iou(
     pred, # (n, H, W, 3) uint8, bright where the mask is
     target, # (n, H, W, 3) uint8
-)->np.ndarray: # (n,) 0–1; higher is better; two empty masks give 1
-    "Intersection over union of the masks (luminance ≥ 128)."
+) -> np.ndarray: # (n,) 0–1; higher is better; two empty masks give 1
+    "Intersection over union of the masks (luminance ≥ 128)"
     masks = [(to_mask(p), to_mask(t)) for p, t in _both(pred, target)]
     return np.array([(p & t).sum()/(p | t).sum() if (p | t).any() else 1. for p, t in masks])
 
@@ -78,9 +78,9 @@ def iou(
 def edge_f1(
     pred, # (n, H, W, 3) uint8 edge maps, bright on dark
     target, # (n, H, W, 3) uint8
-    tolerance:float=1., # τ, pixels
-)->np.ndarray: # (n,) 0–1; higher is better; two empty maps give 1
-    "F1 of thinned edges (luminance ≥ 128) that lie within a tolerance of each other."
+    tolerance: float=1., # τ, pixels
+) -> np.ndarray: # (n,) 0–1; higher is better; two empty maps give 1
+    "F1 of thinned edges (luminance ≥ 128) that lie within a tolerance of each other"
     return np.array([_edge_f1(*(morphology.thin(to_mask(x)) for x in both), tolerance) for both in _both(pred, target)])
 
 def _edge_f1(p, t, tolerance):
@@ -95,13 +95,13 @@ def pck(
     target, # (n, k, 2) joints in pixels
     visible, # (n, k) bool: the joints that count
     reference, # (n,) reference length in pixels: head, torso, …
-    share:float=.5, # radius as a share of the reference length
-)->np.ndarray: # (n,) 0–1; higher is better; NaN where no joint is visible
-    "Share of the visible joints that lie within `share` · `reference` of their target."
+    share: float=.5, # radius as a share of the reference length
+) -> np.ndarray: # (n,) 0–1; higher is better; NaN where no joint is visible
+    "Share of the visible joints that lie within `share` · `reference` of their target"
     pred, target, visible = np.asarray(pred, float), np.asarray(target, float), np.asarray(visible, bool)
     if pred.shape != target.shape or pred.ndim != 3 or pred.shape[-1] != 2 or visible.shape != pred.shape[:2]:
-        raise ValueError(f"pred {pred.shape}, target {target.shape}, visible {visible.shape}: "
-                         "needed are (n, k, 2), (n, k, 2), (n, k)")
+        raise ValueError(f'pred {pred.shape}, target {target.shape}, visible {visible.shape}: '
+                         'needed are (n, k, 2), (n, k, 2), (n, k)')
     correct = np.linalg.norm(pred - target, axis=-1) <= share*np.asarray(reference, float)[:, None]
     seen = visible.sum(1)
     return np.where(seen > 0, (correct & visible).sum(1)/np.maximum(seen, 1), np.nan)
@@ -110,49 +110,49 @@ def pck(
 def exact(
     pred, # n arrays: (n, H, W, 3) pictures, or a list of (h, w) integer grids
     target, # n arrays
-)->np.ndarray: # (n,) 1 where all values and the shape agree, else 0; higher is better
-    "Whether each answer is exactly the target."
-    if len(pred) != len(target): raise ValueError(f"there are {len(pred)} answers and {len(target)} targets")
+) -> np.ndarray: # (n,) 1 where all values and the shape agree, else 0; higher is better
+    "Whether each answer is exactly the target"
+    if len(pred) != len(target): raise ValueError(f'there are {len(pred)} answers and {len(target)} targets')
     return np.array([float(np.array_equal(p, t)) for p, t in zip(pred, target)])
 
 # %% ../nbs/03_metrics.ipynb #4a010b23
 class Metric(NamedTuple):
-    "A metric of pictures: (n, H, W, 3) uint8 twice → n scores."
+    "A metric of pictures: (n, H, W, 3) uint8 twice → n scores"
     fn: Callable # (pred, target) -> (n,) float
     higher_is_better: bool
     unit: str # "" for a pure number
 
-METRICS = dict(psnr=Metric(psnr, True, "dB"), ssim=Metric(ssim, True, ""), delta_e=Metric(delta_e, False, "ΔE00"),
-               iou=Metric(iou, True, ""), edge_f1=Metric(edge_f1, True, ""), exact=Metric(exact, True, ""))
+METRICS = dict(psnr=Metric(psnr, True, 'dB'), ssim=Metric(ssim, True, ''), delta_e=Metric(delta_e, False, 'ΔE00'),
+               iou=Metric(iou, True, ''), edge_f1=Metric(edge_f1, True, ''), exact=Metric(exact, True, ''))
 
 def get_metric(
     name, # a name in `METRICS`, or a `Metric` of your own
-)->Metric: # `ValueError` for an unknown name
-    "A metric by name."
+) -> Metric: # `ValueError` for an unknown name
+    "A metric by name"
     if isinstance(name, Metric): return name
     if name not in METRICS: raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
     return METRICS[name]
 
 # %% ../nbs/03_metrics.ipynb #c3400769
 class Interval(NamedTuple):
-    "A mean with its interval. `f\"{ci:.1f}\"` writes it as in the tables: mean (low to high)."
-    mean:float
-    low:float
-    high:float
-    def __format__(self, spec): return "{:{s}} ({:{s}} to {:{s}})".format(*self, s=spec) if spec else str(self)
+    "A mean with its interval. `f\"{ci:.1f}\"` writes it as in the tables: mean (low to high)"
+    mean: float
+    low: float
+    high: float
+    def __format__(self, spec): return '{:{s}} ({:{s}} to {:{s}})'.format(*self, s=spec) if spec else str(self)
 
 def bootstrap_ci(
     values, # n scores
-    n_boot:int=9999, # resamples
-    seed:int=0, # seed of the resampling
-    level:float=.95, # share of the resampled means inside
-)->Interval: # (mean, low, high); low and high are NaN for n = 1. `ValueError` for no values or NaN
-    "The mean of scores with its percentile bootstrap interval."
+    n_boot: int=9999, # resamples
+    seed: int=0, # seed of the resampling
+    level: float=.95, # share of the resampled means inside
+) -> Interval: # (mean, low, high); low and high are NaN for n = 1. `ValueError` for no values or NaN
+    "The mean of scores with its percentile bootstrap interval"
     values = np.asarray(values, float).ravel()
-    if not len(values): raise ValueError("there are no scores to average")
+    if not len(values): raise ValueError('there are no scores to average')
     if bad := np.isnan(values).sum():
-        raise ValueError(f"{bad} of {len(values)} scores are NaN; drop them first, and say how many were dropped")
+        raise ValueError(f'{bad} of {len(values)} scores are NaN; drop them first, and say how many were dropped')
     if len(values) == 1: return Interval(values[0], np.nan, np.nan)
-    ci = stats.bootstrap((values,), np.mean, n_resamples=n_boot, confidence_level=level, method="percentile",
+    ci = stats.bootstrap((values,), np.mean, n_resamples=n_boot, confidence_level=level, method='percentile',
                          rng=seed, vectorized=True).confidence_interval
     return Interval(*map(float, (values.mean(), *ci)))

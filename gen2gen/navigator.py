@@ -36,12 +36,12 @@ def _attempt(grid, truth=None, video=None):
 # %% ../nbs/46_navigator.ipynb #ac4590a9
 def problem(
     puzzle, # of `load_puzzles`
-    test:int, # number of the test input
+    test: int, # number of the test input
     tries=(), # answers handed in, best first
     truth=None, # true grid, or None
     videos=(), # (F, H, W, 3) uint8, one for each answer, or none
     reading='', # how the answers were read
-)->dict:
+) -> dict:
     "One problem of the navigator"
     answers = [_attempt(grid, truth, video) for grid, video in zip_longest(tries, videos)]
     demos = [[packed(a), packed(b)] for a, b in puzzle.demos]
@@ -68,7 +68,7 @@ _BODY = """
 def navigator_page(
     problems, # list of `problem`
     title='ARC navigator', # of the page
-)->str: # a whole HTML page
+) -> str: # a whole HTML page
     "Problems to walk through, as a page of its own"
     if not problems: raise ValueError('there is no problem to show')
     colours = ['#%02x%02x%02x' % tuple(colour) for colour in PALETTE.tolist()]
@@ -82,9 +82,9 @@ def navigator_page(
 # %% ../nbs/46_navigator.ipynb #69685630
 def navigator(
     problems, # list of `problem`
-    height:int=620, # of the frame, pixels; it grows where the page needs more
+    height: int=620, # of the frame, pixels; it grows where the page needs more
     title='ARC navigator', # of the frame
-)->HTML:
+) -> HTML:
     "Problems to walk through, in a notebook or on a page"
     page = escape(navigator_page(problems, title))
     style = f'width:100%;height:{height}px;border:1px solid #bbb'
@@ -98,13 +98,13 @@ def _first_samples(tries, grids):
 
 def run_problems(
     out, # folder of `solve_all`
-    puzzles:dict, # name → `Puzzle`
-    answers:dict, # name → true grids; {} to show no truth
-    k:int=3, # attempts
+    puzzles: dict, # name → `Puzzle`
+    answers: dict, # name → true grids; {} to show no truth
+    k: int=3, # attempts
     reading='rule', # "rule" or "free"
     names=None, # tasks to show, in this order; None: all that are done
     videos=True, # with their videos
-)->list:
+) -> list:
     "Problems of a run, ready for the navigator"
     done = {file.stem: file for file in sorted((Path(out)/'results').glob('*.safetensors'))}
     problems = []
@@ -122,7 +122,7 @@ def save_navigator(
     problems, # list of `problem`
     path, # an .html file
     title='ARC navigator', # of the page
-)->Path:
+) -> Path:
     "Write the navigator as a page"
     with whole(path) as part: part.write_text(navigator_page(problems, title), encoding='utf-8')
     return Path(path)

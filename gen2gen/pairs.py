@@ -22,200 +22,200 @@ from .files import whole
 
 # %% ../nbs/01_pairs.ipynb #0dec083c
 def _grey16(img):
-    "16-bit grey to 8 bits by scaling; a transparent value becomes an alpha channel."
+    "16-bit grey to 8 bits by scaling; a transparent value becomes an alpha channel"
     x = np.asarray(img)
-    top, clear = int(x.max()), img.info.get("transparency")
+    top, clear = int(x.max()), img.info.get('transparency')
     if x.min() < 0 or top > 65535:
-        raise ValueError("its grey values leave the range 0–65535; save it with 8 or 16 bits")
+        raise ValueError('its grey values leave the range 0–65535; save it with 8 or 16 bits')
     if 0 < top < 2**14:
         bits = top.bit_length()
-        warnings.warn(f"the largest of its 16-bit values is {top} of 65535, "
-                      f"so its brightest pixel becomes {top/257:.0f} of 255; "
-                      f"if its data have {bits} bits, multiply them by {2**(16-bits)} and save it again")
+        warnings.warn(f'the largest of its 16-bit values is {top} of 65535, '
+                      f'so its brightest pixel becomes {top/257:.0f} of 255; '
+                      f'if its data have {bits} bits, multiply them by {2**(16-bits)} and save it again')
     grey = Image.fromarray(np.rint(x/257).astype(np.uint8))
     if clear is not None: grey.putalpha(Image.fromarray(np.where(x == clear, 0, 255).astype(np.uint8)))
     return grey
 
 # %% ../nbs/01_pairs.ipynb #fe771273
-_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+_SPACE = {'RGB': 'RGB', 'L': 'GRAY', 'CMYK': 'CMYK'}
 
 @lru_cache(maxsize=16)
 def _to_srgb(icc, mode):
-    "The transform from a colour profile to sRGB, None if nothing would change."
+    "The transform from a colour profile to sRGB, None if nothing would change"
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
         space = profile.profile.xcolor_space.strip()
-        if mode == "L" and space == "RGB": mode = "RGB"
+        if mode == 'L' and space == 'RGB': mode = 'RGB'
         if space != _SPACE[mode]:
-            raise ValueError(f"its colour profile is for {space} and its pixels are {mode}; save it again as sRGB")
-        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+            raise ValueError(f'its colour profile is for {space} and its pixels are {mode}; save it again as sRGB')
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile('sRGB'), mode, 'RGB')
     except (ImageCms.PyCMSError, OSError) as e:
-        raise ValueError(f"its colour profile is damaged ({e}); save it again as sRGB") from None
-    if mode == "CMYK": return transform
+        raise ValueError(f'its colour profile is damaged ({e}); save it again as sRGB') from None
+    if mode == 'CMYK': return transform
     levels = np.linspace(0, 255, 9).astype(np.uint8)
-    colours = np.stack(np.meshgrid(*[levels]*3), -1).reshape(1, -1, 3) if mode == "RGB" else levels[None]
+    colours = np.stack(np.meshgrid(*[levels]*3), -1).reshape(1, -1, 3) if mode == 'RGB' else levels[None]
     moved = np.asarray(transform.apply(Image.fromarray(colours)), int) - colours.reshape(1, len(colours[0]), -1)
     return transform if np.abs(moved).max() > 2 else None
 
 def _srgb(img, icc):
-    "A picture without alpha as 8-bit sRGB, from the colours of its profile if it has one."
-    if img.mode not in _SPACE: img = img.convert("RGB")
+    "A picture without alpha as 8-bit sRGB, from the colours of its profile if it has one"
+    if img.mode not in _SPACE: img = img.convert('RGB')
     transform = _to_srgb(icc, img.mode) if icc else None
-    if transform is None: return img.convert("RGB")
+    if transform is None: return img.convert('RGB')
     return transform.apply(img.convert(transform.input_mode))
 
 # %% ../nbs/01_pairs.ipynb #18b1c52a
 def _refuse_unprofiled(img):
-    "Refuse colours that are said to be not sRGB, but not by a profile."
-    if img.info.get("icc_profile"): return
+    "Refuse colours that are said to be not sRGB, but not by a profile"
+    if img.info.get('icc_profile'): return
     exif = {}
     with suppress(Exception):
         exif = {**img.getexif().get_ifd(0x8769), **img.getexif().get_ifd(0xA005)} # Exif, interoperability
-    if exif.get(1) == "R03" or exif.get(0xA001) == 2:
-        raise ValueError("its Exif says Adobe RGB, without a profile; save it again as sRGB")
-    gamma = img.info.get("gamma")
-    if gamma and "srgb" not in img.info and abs(gamma - 1/2.2) > .01:
-        raise ValueError(f"its gamma is {gamma:g}, that of sRGB is 0.4545; save it again as sRGB")
+    if exif.get(1) == 'R03' or exif.get(0xA001) == 2:
+        raise ValueError('its Exif says Adobe RGB, without a profile; save it again as sRGB')
+    gamma = img.info.get('gamma')
+    if gamma and 'srgb' not in img.info and abs(gamma - 1/2.2) > .01:
+        raise ValueError(f'its gamma is {gamma:g}, that of sRGB is 0.4545; save it again as sRGB')
 
 # %% ../nbs/01_pairs.ipynb #eea079b5
 def to_rgb(
-    img:Image.Image, # a PIL picture of any mode
+    img: Image.Image, # a PIL picture of any mode
     ground=(255,255,255), # RGB colour under transparent pixels
-)->Image.Image: # upright, 8-bit sRGB. `ValueError` for floating point and for colours that cannot be known
-    "An upright 8-bit sRGB copy of a PIL picture."
+) -> Image.Image: # upright, 8-bit sRGB. `ValueError` for floating point and for colours that cannot be known
+    "An upright 8-bit sRGB copy of a PIL picture"
     _refuse_unprofiled(img)
-    icc, img = img.info.get("icc_profile"), ImageOps.exif_transpose(img)
-    if img.mode == "F": raise ValueError("its pixels are floating point; scale them to 0–255 and save with 8 bits")
-    deep = img.mode.startswith("I")
+    icc, img = img.info.get('icc_profile'), ImageOps.exif_transpose(img)
+    if img.mode == 'F': raise ValueError('its pixels are floating point; scale them to 0–255 and save with 8 bits')
+    deep = img.mode.startswith('I')
     if deep: img = _grey16(img)
-    alpha = img.convert("RGBA").getchannel("A") if img.has_transparency_data else None
-    grey = img.mode in ("1", "L", "LA", "La")
-    if alpha is not None: img = img.convert("RGBA")
-    if alpha is not None or grey: img = img.convert("L" if grey else "RGB")
+    alpha = img.convert('RGBA').getchannel('A') if img.has_transparency_data else None
+    grey = img.mode in ('1', 'L', 'LA', 'La')
+    if alpha is not None: img = img.convert('RGBA')
+    if alpha is not None or grey: img = img.convert('L' if grey else 'RGB')
     img = _srgb(img, icc)
     img.info = {} # what it said of the old colours is no longer true
     top = np.asarray(img).max()
     if 0 < top < 16 and not deep:
-        warnings.warn(f"its largest value is {top} of 255, so it is nearly black; save masks with 0 and 255, "
-                      "and multiply 12-bit data in 16-bit files by 16")
+        warnings.warn(f'its largest value is {top} of 255, so it is nearly black; save masks with 0 and 255, '
+                      'and multiply 12-bit data in 16-bit files by 16')
     if alpha is None: return img
     img.putalpha(alpha)
-    return Image.alpha_composite(Image.new("RGBA", img.size, (*ground, 255)), img).convert("RGB")
+    return Image.alpha_composite(Image.new('RGBA', img.size, (*ground, 255)), img).convert('RGB')
 
 # %% ../nbs/01_pairs.ipynb #cddbb5f4
-_AVIF = "avif" in features.modules and features.check("avif")
-FORMATS = "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", *["AVIF"]*_AVIF
-SUFFIXES = ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", *[".avif"]*_AVIF
+_AVIF = 'avif' in features.modules and features.check('avif')
+FORMATS = 'PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'TIFF', *['AVIF']*_AVIF
+SUFFIXES = '.png', '.jpg', '.jpeg', '.jfif', '.webp', '.bmp', '.gif', '.tif', '.tiff', *['.avif']*_AVIF
 
 # %% ../nbs/01_pairs.ipynb #67bbeab7
 def open_picture(
     file, # path, or an open binary file
-)->Image.Image: # as Pillow opens it, not yet decoded. `PIL.UnidentifiedImageError` for another kind of file
-    "Open a picture file of one of `FORMATS`, of a sensible number of pixels."
+) -> Image.Image: # as Pillow opens it, not yet decoded. `PIL.UnidentifiedImageError` for another kind of file
+    "Open a picture file of one of `FORMATS`, of a sensible number of pixels"
     with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter('error', Image.DecompressionBombWarning)
         return Image.open(file, formats=FORMATS)
 
 # %% ../nbs/01_pairs.ipynb #00d523bf
 def _decode(data, ground):
-    "RGB picture from a file's bytes; raises on anything Pillow cannot read wholly."
+    "RGB picture from a file's bytes; raises on anything Pillow cannot read wholly"
     img = open_picture(BytesIO(data))
-    if (n := getattr(img, "n_frames", 1)) > 1 and img.format != "MPO":
-        raise ValueError(f"it holds {n} frames; save the one frame you mean as PNG")
-    if img.mode == "RGB" and "transparency" in img.info and any("16" in str(o.args) for o in img.tile):
-        raise ValueError("its transparent colour has 16 bits, of which Pillow reads 8; "
-                         "save it with 8 bits or with an alpha channel")
+    if (n := getattr(img, 'n_frames', 1)) > 1 and img.format != 'MPO':
+        raise ValueError(f'it holds {n} frames; save the one frame you mean as PNG')
+    if img.mode == 'RGB' and 'transparency' in img.info and any('16' in str(o.args) for o in img.tile):
+        raise ValueError('its transparent colour has 16 bits, of which Pillow reads 8; '
+                         'save it with 8 bits or with an alpha channel')
     img.load()
     return to_rgb(img, ground)
 
 # %% ../nbs/01_pairs.ipynb #5bbf6f25
 @contextmanager
 def _named(what):
-    "Put the name of a picture before every error and warning about it."
+    "Put the name of a picture before every error and warning about it"
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
+        warnings.simplefilter('always')
         try: yield
-        except ValueError as e: raise ValueError(f"{what} cannot be used: {e}") from None
-    for o in noted: warnings.warn(f"{what}: {o.message}", o.category, stacklevel=4)
+        except ValueError as e: raise ValueError(f'{what} cannot be used: {e}') from None
+    for o in noted: warnings.warn(f'{what}: {o.message}', o.category, stacklevel=4)
 
 # %% ../nbs/01_pairs.ipynb #8bd48fce
 def _unreadable(path, e):
-    "Why a file is no picture that can be read, and what to do."
+    "Why a file is no picture that can be read, and what to do"
     suffix = Path(path.name).suffix.lower()
     if isinstance(e, UnidentifiedImageError) and suffix not in SUFFIXES:
         return f"files of the kind {suffix or 'without an ending'} are not read; save it as PNG, JPEG or WebP"
     if isinstance(e, UnidentifiedImageError):
-        return "it is damaged or no picture that Pillow can read; save it again as PNG, JPEG or WebP"
+        return 'it is damaged or no picture that Pillow can read; save it again as PNG, JPEG or WebP'
     if isinstance(e, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
-        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
-    return f"it is damaged or cut short ({e}); save or copy it again"
+        return f'it has more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller'
+    return f'it is damaged or cut short ({e}); save or copy it again'
 
 # %% ../nbs/01_pairs.ipynb #959c720c
 def _spelled(path):
-    "The file of that name, in whichever Unicode form it is written on disk."
+    "The file of that name, in whichever Unicode form it is written on disk"
     if path.exists() or not isinstance(path, Path) or not path.parent.is_dir() or path.name.isascii(): return path
-    same = (p for p in path.parent.iterdir() if normalize("NFC", p.name) == normalize("NFC", path.name))
+    same = (p for p in path.parent.iterdir() if normalize('NFC', p.name) == normalize('NFC', path.name))
     return next(same, path)
 
 # %% ../nbs/01_pairs.ipynb #29bec306
 def read_image(
     path, # file, `pathlib.Path` or `zipfile.Path`
     ground=(255,255,255), # RGB colour under transparent pixels
-)->Image.Image: # upright, 8-bit sRGB. `FileNotFoundError`, or `ValueError` for a file that is no whole, still picture
-    "Read one picture file."
-    path = _spelled(path if hasattr(path, "read_bytes") else Path(path))
-    if not path.exists(): raise FileNotFoundError(f"{path}: no such file")
+) -> Image.Image: # upright, 8-bit sRGB. `FileNotFoundError`, or `ValueError` for a file that is no whole, still picture
+    "Read one picture file"
+    path = _spelled(path if hasattr(path, 'read_bytes') else Path(path))
+    if not path.exists(): raise FileNotFoundError(f'{path}: no such file')
     with _named(path):
         try:
             if data := path.read_bytes(): return _decode(data, ground)
         except (PermissionError, ValueError): raise
         except Exception as e: raise ValueError(_unreadable(path, e)) from None
-        raise ValueError("it is empty (0 bytes); save or copy it again")
+        raise ValueError('it is empty (0 bytes); save or copy it again')
 
 # %% ../nbs/01_pairs.ipynb #6640d93c
 RESIZE = {
-    "pad": lambda img, wh, ground: ImageOps.pad(img, wh, Image.Resampling.LANCZOS, color=ground),
-    "crop": lambda img, wh, ground: ImageOps.fit(img, wh, Image.Resampling.LANCZOS),
-    "stretch": lambda img, wh, ground: img.resize(wh, Image.Resampling.LANCZOS)}
+    'pad': lambda img, wh, ground: ImageOps.pad(img, wh, Image.Resampling.LANCZOS, color=ground),
+    'crop': lambda img, wh, ground: ImageOps.fit(img, wh, Image.Resampling.LANCZOS),
+    'stretch': lambda img, wh, ground: img.resize(wh, Image.Resampling.LANCZOS)}
 
 def _hw(size): return (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
 
 # %% ../nbs/01_pairs.ipynb #18935492
 def fit(
-    img:Image.Image, # RGB picture
+    img: Image.Image, # RGB picture
     size, # (height, width), or one number for a square
     resize, # "pad", "crop" or "stretch"
     ground=(255,255,255), # RGB colour of the padding
-)->Image.Image: # of that size
-    "Bring a picture to a size by a named policy."
+) -> Image.Image: # of that size
+    "Bring a picture to a size by a named policy"
     if resize not in RESIZE:
         raise ValueError(f"resize={resize!r} is not known; use one of {', '.join(map(repr, RESIZE))}")
     h, w = _hw(size)
     return img if img.size == (w, h) else RESIZE[resize](img, (w, h), ground)
 
 # %% ../nbs/01_pairs.ipynb #22e9f7f2
-_SKIMAGE = ("astronaut coffee chelsea rocket retina hubble_deep_field immunohistochemistry "
-            "camera coins brick grass gravel moon page text clock").split()
-PHOTOS = (*_SKIMAGE, "motorcycle", "china", "flower")
-COLOUR_PHOTOS = "astronaut", "coffee", "chelsea", "rocket", "motorcycle", "china", "flower"
+_SKIMAGE = ('astronaut coffee chelsea rocket retina hubble_deep_field immunohistochemistry '
+            'camera coins brick grass gravel moon page text clock').split()
+PHOTOS = (*_SKIMAGE, 'motorcycle', 'china', 'flower')
+COLOUR_PHOTOS = 'astronaut', 'coffee', 'chelsea', 'rocket', 'motorcycle', 'china', 'flower'
 
 @cache
 def photo(
-    name:str, # one of `PHOTOS`
-)->np.ndarray: # (H, W, 3) uint8, read-only. `ValueError` for an unknown name
-    "One whole photograph from the wheels of scikit-image or scikit-learn."
+    name: str, # one of `PHOTOS`
+) -> np.ndarray: # (H, W, 3) uint8, read-only. `ValueError` for an unknown name
+    "One whole photograph from the wheels of scikit-image or scikit-learn"
     if name not in PHOTOS: raise ValueError(f"there is no photograph {name!r}; there are {', '.join(PHOTOS)}")
     from skimage import data
     from sklearn.datasets import load_sample_image
-    if name in ("china", "flower"): x = load_sample_image(f"{name}.jpg")
-    else: x = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
-    x = np.array(Image.fromarray(x).convert("RGB"))
+    if name in ('china', 'flower'): x = load_sample_image(f'{name}.jpg')
+    else: x = data.stereo_motorcycle()[0] if name == 'motorcycle' else getattr(data, name)()
+    x = np.array(Image.fromarray(x).convert('RGB'))
     x.flags.writeable = False
     return x
 
 # %% ../nbs/01_pairs.ipynb #c327275c
 def _crops(name, crops, size, seed, smallest):
-    "Random square windows of one photograph, scaled to `size`."
+    "Random square windows of one photograph, scaled to `size`"
     img = Image.fromarray(photo(name))
     for s, u, v in np.random.default_rng([seed, PHOTOS.index(name)]).uniform((smallest, 0, 0), 1, (crops, 3)):
         side = s*min(img.size)
@@ -224,71 +224,71 @@ def _crops(name, crops, size, seed, smallest):
 
 def photos(
     names=None, # photographs to take crops from, see `PHOTOS`; None: `COLOUR_PHOTOS`
-    size:int=64, # side of the square crops, pixels
-    crops:int=1, # crops of each photograph
-    seed:int=0, # seed of scales and places
-    smallest:float=.5, # smallest window as a share of the photograph's shorter side
-)->np.ndarray: # (len(names)·crops, size, size, 3) uint8, all crops of the first photograph first
-    "Small pictures cut from real photographs."
+    size: int=64, # side of the square crops, pixels
+    crops: int=1, # crops of each photograph
+    seed: int=0, # seed of scales and places
+    smallest: float=.5, # smallest window as a share of the photograph's shorter side
+) -> np.ndarray: # (len(names)·crops, size, size, 3) uint8, all crops of the first photograph first
+    "Small pictures cut from real photographs"
     names = COLOUR_PHOTOS if names is None else [names] if isinstance(names, str) else names
     if crops < 1 or size < 1 or not len(names):
-        raise ValueError(f"photos needs at least one name, crops ≥ 1 and size ≥ 1; "
-                         f"got names={names!r}, crops={crops}, size={size}")
+        raise ValueError(f'photos needs at least one name, crops ≥ 1 and size ≥ 1; '
+                         f'got names={names!r}, crops={crops}, size={size}')
     return np.stack([o for name in names for o in _crops(name, crops, size, seed, smallest)])
 
 # %% ../nbs/01_pairs.ipynb #295e5dc2
 def _refuse_dtype(x, what):
-    "Say what is wrong with pictures that are not uint8, and which line repairs them."
-    uint8 = "pictures are uint8, 0–255"
+    "Say what is wrong with pictures that are not uint8, and which line repairs them"
+    uint8 = 'pictures are uint8, 0–255'
     if x.dtype == bool: raise ValueError(f"{what} is bool; {uint8}: convert with `x.astype('uint8')*255`")
     if not np.issubdtype(x.dtype, np.number):
-        raise ValueError(f"{what} holds {x.dtype}, not pictures; read files with `load_pairs` or `load_images`")
+        raise ValueError(f'{what} holds {x.dtype}, not pictures; read files with `load_pairs` or `load_images`')
     if not np.isfinite(x).all():
         where = tuple(map(int, np.argwhere(~np.isfinite(x))[0]))
-        raise ValueError(f"{what} holds NaN or infinity (first at index {where}); {uint8}")
+        raise ValueError(f'{what} holds NaN or infinity (first at index {where}); {uint8}')
     lo, hi = x.min(), x.max()
     remedy = "scale them to 0–255 first, then `.round().astype('uint8')`"
     if lo >= 0 and hi <= 255: remedy = "convert with `x.round().astype('uint8')`"
     elif x.dtype == np.uint16: remedy = "if they fill 16 bits, convert with `(x/257).round().astype('uint8')`"
-    if lo >= 0 and hi <= 1 and x.dtype.kind == "f": remedy = "convert with `(255*x).round().astype('uint8')`"
-    raise ValueError(f"{what} is {x.dtype} with values {lo:g} to {hi:g}; {uint8}: {remedy}")
+    if lo >= 0 and hi <= 1 and x.dtype.kind == 'f': remedy = "convert with `(255*x).round().astype('uint8')`"
+    raise ValueError(f'{what} is {x.dtype} with values {lo:g} to {hi:g}; {uint8}: {remedy}')
 
 # %% ../nbs/01_pairs.ipynb #717a38bb
 def _shape_hint(shape, ndim):
-    "The line that makes pictures of a shape RGB with `ndim` axes, as far as it can be told."
+    "The line that makes pictures of a shape RGB with `ndim` axes, as far as it can be told"
     more, sides = len(shape) - ndim, shape[-3:] + (0,)*(3-len(shape)) # axes too many; height, width, channels
-    one = "" if more == 0 else "[None]" # one picture where several are wanted
+    one = '' if more == 0 else '[None]' # one picture where several are wanted
     if more in (0, -1) and len(shape) >= 3:
-        if sides[2] == 3: return ": for one picture use `x[None]`"
-        if sides[2] == 1: return f": make grey pictures RGB with `np.repeat(x, 3, -1){one}`"
+        if sides[2] == 3: return ': for one picture use `x[None]`'
+        if sides[2] == 1: return f': make grey pictures RGB with `np.repeat(x, 3, -1){one}`'
         if sides[2] == 2:
-            return f": it looks like grey and alpha; keep the grey with `np.repeat(x[..., :1], 3, -1){one}`"
-        if sides[2] == 4: return f": drop the alpha channel with `x[..., :3]{one}`"
-        first = {1: "np.repeat(x, 3, -3)", 3: "x", 4: "x[..., :3, :, :]"}.get(sides[0])
-        if first and more == 0: return f": move the channels last with `np.moveaxis({first}, -3, -1)`"
+            return f': it looks like grey and alpha; keep the grey with `np.repeat(x[..., :1], 3, -1){one}`'
+        if sides[2] == 4: return f': drop the alpha channel with `x[..., :3]{one}`'
+        first = {1: 'np.repeat(x, 3, -3)', 3: 'x', 4: 'x[..., :3, :, :]'}.get(sides[0])
+        if first and more == 0: return f': move the channels last with `np.moveaxis({first}, -3, -1)`'
         if sides[0] == 3:
-            return (": for one picture with channels first use `np.moveaxis(x, 0, -1)[None]`, "
-                    "for three grey ones `np.stack([x]*3, -1)`")
-    if more == -1: return ": make grey pictures RGB with `np.stack([x]*3, -1)`"
-    if more == -2: return ": for one grey picture use `np.stack([x]*3, -1)[None]`"
+            return (': for one picture with channels first use `np.moveaxis(x, 0, -1)[None]`, '
+                    'for three grey ones `np.stack([x]*3, -1)`')
+    if more == -1: return ': make grey pictures RGB with `np.stack([x]*3, -1)`'
+    if more == -2: return ': for one grey picture use `np.stack([x]*3, -1)[None]`'
     if more == 1 and sides[2] == 3: return f": of videos take one frame, such as the last: `x[{':, '*(ndim == 4)}-1]`"
-    return ""
+    return ''
 
 # %% ../nbs/01_pairs.ipynb #18918af0
 def _check_array(x, what, ndim=4):
-    "An array that is uint8 RGB with `ndim` axes, or an error."
-    if x.size == 0: raise ValueError(f"{what} is empty: there is no picture in it")
+    "An array that is uint8 RGB with `ndim` axes, or an error"
+    if x.size == 0: raise ValueError(f'{what} is empty: there is no picture in it')
     if x.dtype != np.uint8: _refuse_dtype(x, what)
     if x.ndim == ndim and x.shape[-1] == 3: return np.ascontiguousarray(x)
-    wanted = "(n, H, W, 3)" if ndim == 4 else "(H, W, 3)"
-    raise ValueError(f"{what} has shape {x.shape}, not {wanted}{_shape_hint(x.shape, ndim)}")
+    wanted = '(n, H, W, 3)' if ndim == 4 else '(H, W, 3)'
+    raise ValueError(f'{what} has shape {x.shape}, not {wanted}{_shape_hint(x.shape, ndim)}')
 
 # %% ../nbs/01_pairs.ipynb #8202bc76
-def _size(x): return f"{x.shape[-3]}×{x.shape[-2]}"
+def _size(x): return f'{x.shape[-3]}×{x.shape[-2]}'
 
 # %% ../nbs/01_pairs.ipynb #4bd798eb
 def _as_picture(x, what):
-    "One PIL picture or array as (H, W, 3) uint8."
+    "One PIL picture or array as (H, W, 3) uint8"
     if isinstance(x, Image.Image):
         with _named(what): return np.asarray(to_rgb(x))
     return _check_array(np.asarray(x), what, 3)
@@ -296,103 +296,103 @@ def _as_picture(x, what):
 # %% ../nbs/01_pairs.ipynb #b2b57b1c
 def as_pictures(
     xs, # (n, H, W, 3) uint8, or a list of (H, W, 3) uint8 arrays and PIL pictures, all of one size
-    what="pictures", # how error messages call them
-)->np.ndarray: # (n, H, W, 3) uint8. `ValueError` for any other shape or dtype, for NaN, and for no picture at all
-    "Pictures in memory as one checked array."
-    if isinstance(xs, Image.Image): raise ValueError(f"{what} is one PIL picture; put it into a list: `[picture]`")
+    what='pictures', # how error messages call them
+) -> np.ndarray: # (n, H, W, 3) uint8. `ValueError` for any other shape or dtype, for NaN, and for no picture at all
+    "Pictures in memory as one checked array"
+    if isinstance(xs, Image.Image): raise ValueError(f'{what} is one PIL picture; put it into a list: `[picture]`')
     if isinstance(xs, (str, Path)):
-        raise ValueError(f"{what} is a path ({xs}); read files with `load_pairs` or `load_images`")
-    if hasattr(xs, "__array__") and (x := np.asarray(xs)).dtype != object: return _check_array(x, what)
-    xs = [_as_picture(x, f"{what}[{i}]") for i, x in enumerate(xs)]
-    if not xs: raise ValueError(f"{what} is empty: there is no picture in it")
+        raise ValueError(f'{what} is a path ({xs}); read files with `load_pairs` or `load_images`')
+    if hasattr(xs, '__array__') and (x := np.asarray(xs)).dtype != object: return _check_array(x, what)
+    xs = [_as_picture(x, f'{what}[{i}]') for i, x in enumerate(xs)]
+    if not xs: raise ValueError(f'{what} is empty: there is no picture in it')
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:
-            raise ValueError(f"{what}[{i}] is {_size(x)} and {what}[0] is {_size(xs[0])} (height×width); "
-                             "bring them to one size first, for example with `fit(picture, size, resize)`")
+            raise ValueError(f'{what}[{i}] is {_size(x)} and {what}[0] is {_size(xs[0])} (height×width); '
+                             'bring them to one size first, for example with `fit(picture, size, resize)`')
     return np.stack(xs)
 
 # %% ../nbs/01_pairs.ipynb #6364d895
 class Pairs:
-    "n input pictures and their n targets: uint8 RGB of one size, checked on entry."
+    "n input pictures and their n targets: uint8 RGB of one size, checked on entry"
     def __init__(self,
         inputs, # (n, H, W, 3) uint8, or a list of uint8 arrays or PIL pictures
         targets, # the same number and size
         names=None, # n different names; "000", "001", … if not given
     ):
-        self.inputs = np.array(as_pictures(inputs, "inputs")) # a copy
-        self.targets = np.array(as_pictures(targets, "targets"))
+        self.inputs = np.array(as_pictures(inputs, 'inputs')) # a copy
+        self.targets = np.array(as_pictures(targets, 'targets'))
         n, m = len(self.inputs), len(self.targets)
-        if n != m: raise ValueError(f"there are {n} inputs and {m} targets; each input needs its one target")
+        if n != m: raise ValueError(f'there are {n} inputs and {m} targets; each input needs its one target')
         if self.inputs.shape != self.targets.shape:
-            raise ValueError(f"inputs are {_size(self.inputs)} and targets {_size(self.targets)} (height×width); "
-                             "a pair needs one size")
-        self.names = [f"{i:03d}" for i in range(n)] if names is None else [normalize("NFC", str(o)) for o in names]
-        if len(self.names) != n: raise ValueError(f"there are {len(self.names)} names for {n} pairs")
+            raise ValueError(f'inputs are {_size(self.inputs)} and targets {_size(self.targets)} (height×width); '
+                             'a pair needs one size')
+        self.names = [f'{i:03d}' for i in range(n)] if names is None else [normalize('NFC', str(o)) for o in names]
+        if len(self.names) != n: raise ValueError(f'there are {len(self.names)} names for {n} pairs')
         twice = sorted({o for o in self.names if self.names.count(o) > 1})
         if twice:
             raise ValueError(f"the names of the pairs must be all different; used more than once: {', '.join(twice)}")
 
     def __len__(self): return len(self.inputs)
     @property
-    def size(self)->tuple: # (height, width)
-        "Height and width of every picture."
+    def size(self) -> tuple: # (height, width)
+        "Height and width of every picture"
         return self.inputs.shape[1:3]
-    def __repr__(self): return f"Pairs(n={len(self)}, size={self.size[0]}×{self.size[1]})"
+    def __repr__(self): return f'Pairs(n={len(self)}, size={self.size[0]}×{self.size[1]})'
 
 # %% ../nbs/01_pairs.ipynb #010f6d6c
 @patch
-def __getitem__(self:Pairs,
+def __getitem__(self: Pairs,
     idx, # an index, a slice, a list of indices or a boolean mask
-)->Pairs: # always `Pairs`, also for one. `ValueError` if none is chosen
-    "Choose pairs."
+) -> Pairs: # always `Pairs`, also for one. `ValueError` if none is chosen
+    "Choose pairs"
     idx = np.arange(len(self))[idx].reshape(-1)
-    if not len(idx): raise ValueError(f"this chooses none of the {len(self)} pairs")
+    if not len(idx): raise ValueError(f'this chooses none of the {len(self)} pairs')
     return Pairs(self.inputs[idx], self.targets[idx], [self.names[i] for i in idx])
 
 # %% ../nbs/01_pairs.ipynb #6853977b
 @patch
-def split(self:Pairs,
-    n:int, # pairs for training; 1 ≤ n < len(self)
-    seed:int=0, # seed of the shuffle
-)->tuple: # (train, test), both `Pairs`. `ValueError` if n leaves one of them empty
-    "Split into n training pairs and the rest."
+def split(self: Pairs,
+    n: int, # pairs for training; 1 ≤ n < len(self)
+    seed: int=0, # seed of the shuffle
+) -> tuple: # (train, test), both `Pairs`. `ValueError` if n leaves one of them empty
+    "Split into n training pairs and the rest"
     if not 1 <= n < len(self):
-        raise ValueError(f"split(n={n}): there are {len(self)} pairs, and both parts need at least one; "
-                         f"give 1 ≤ n < {len(self)}")
+        raise ValueError(f'split(n={n}): there are {len(self)} pairs, and both parts need at least one; '
+                         f'give 1 ≤ n < {len(self)}')
     order = np.random.default_rng(seed).permutation(len(self))
     return self[order[:n]], self[np.sort(order[n:])]
 
 # %% ../nbs/01_pairs.ipynb #fe6d51bb
-LAYOUTS = ("input", "target"), ("control", "target"), ("before", "after"), ("start", "end")
-_FURNITURE = "thumbs.db", "desktop.ini", "__macosx" # what systems put into folders
+LAYOUTS = ('input', 'target'), ('control', 'target'), ('before', 'after'), ('start', 'end')
+_FURNITURE = 'thumbs.db', 'desktop.ini', '__macosx' # what systems put into folders
 
 # %% ../nbs/01_pairs.ipynb #a9191ae9
 def _check_members(zf, path, limit=2**31):
-    "Refuse a zip with member names or links that leave it, or that unpacks to more than `limit` bytes."
+    "Refuse a zip with member names or links that leave it, or that unpacks to more than `limit` bytes"
     for info in zf.infolist():
-        name = PurePosixPath(info.filename.replace("\\", "/"))
-        drive = ":" in "".join(name.parts[:1])
-        if name.is_absolute() or ".." in name.parts or drive or stat.S_ISLNK(info.external_attr >> 16):
-            raise ValueError(f"{path}: its member {info.filename!r} leads out of the zip; nothing was read")
+        name = PurePosixPath(info.filename.replace("\\", '/'))
+        drive = ':' in ''.join(name.parts[:1])
+        if name.is_absolute() or '..' in name.parts or drive or stat.S_ISLNK(info.external_attr >> 16):
+            raise ValueError(f'{path}: its member {info.filename!r} leads out of the zip; nothing was read')
         if info.flag_bits & 1:
-            raise ValueError(f"{path}: its member {info.filename!r} is encrypted; pack it without a password")
+            raise ValueError(f'{path}: its member {info.filename!r} is encrypted; pack it without a password')
     total = sum(i.file_size for i in zf.infolist())
-    if total > limit: raise ValueError(f"{path} unpacks to {total/2**30:.1f} GiB; the limit is {limit/2**30:.0f} GiB")
+    if total > limit: raise ValueError(f'{path} unpacks to {total/2**30:.1f} GiB; the limit is {limit/2**30:.0f} GiB')
 
 # %% ../nbs/01_pairs.ipynb #db87dd09
 def _entries(folder):
-    "What a folder holds, by name, without hidden files and what systems put there."
-    shown = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _FURNITURE]
+    "What a folder holds, by name, without hidden files and what systems put there"
+    shown = [p for p in folder.iterdir() if not p.name.startswith('.') and p.name.lower() not in _FURNITURE]
     return sorted(shown, key=lambda p: p.name)
 
 def _is_picture(p): return Path(p.name).suffix.lower() in SUFFIXES and not p.is_dir()
 
 # %% ../nbs/01_pairs.ipynb #abfbe84f
 def _zip_root(path):
-    "The folder inside a zip that holds the pictures: its top, or the one folder at its top."
+    "The folder inside a zip that holds the pictures: its top, or the one folder at its top"
     try: zf = zipfile.ZipFile(path)
     except zipfile.BadZipFile as e:
-        raise ValueError(f"{path} is not a whole zip file ({e}); pack or copy it again") from None
+        raise ValueError(f'{path} is not a whole zip file ({e}); pack or copy it again') from None
     _check_members(zf, path)
     top = zipfile.Path(zf)
     entries = _entries(top)
@@ -402,47 +402,47 @@ def _zip_root(path):
 
 # %% ../nbs/01_pairs.ipynb #5b6ed1e4
 def _root(path):
-    "A folder, or a zip opened like one."
+    "A folder, or a zip opened like one"
     path = Path(path)
-    if not path.exists(): raise FileNotFoundError(f"{path}: no such folder or zip")
+    if not path.exists(): raise FileNotFoundError(f'{path}: no such folder or zip')
     if path.is_dir(): return path
-    if path.suffix.lower() == ".zip": return _zip_root(path)
-    raise ValueError(f"{path} is neither a folder nor a .zip")
+    if path.suffix.lower() == '.zip': return _zip_root(path)
+    raise ValueError(f'{path} is neither a folder nor a .zip')
 
 # %% ../nbs/01_pairs.ipynb #5b1c2d7d
 def _listed(names, most=5):
-    "Names as a text, the first few of many."
+    "Names as a text, the first few of many"
     names = [str(o) for o in names]
-    return ", ".join(names[:most]) + f" and {len(names)-most} more"*(len(names) > most)
+    return ', '.join(names[:most]) + f' and {len(names)-most} more'*(len(names) > most)
 
-def _name(p): return p.name + "/"*p.is_dir()
+def _name(p): return p.name + '/'*p.is_dir()
 
 # %% ../nbs/01_pairs.ipynb #6f7741cc
 def _tell_left_out(folder, entries):
-    "Name what is in a folder and is not read."
+    "Name what is in a folder and is not read"
     if entries:
         names = _listed(map(_name, entries))
         warnings.warn(f"{folder}: not read: {names} (pictures are {', '.join(SUFFIXES)})", stacklevel=4)
 
 # %% ../nbs/01_pairs.ipynb #8f14a31a
-def _stem(p): return normalize("NFC", Path(p.name).stem) # é has two spellings in Unicode; macOS writes the other one
+def _stem(p): return normalize('NFC', Path(p.name).stem) # é has two spellings in Unicode; macOS writes the other one
 
 # %% ../nbs/01_pairs.ipynb #849842a1
 def _pictures(folder, root):
-    "The picture files of a folder by stem, sorted; what else is there is named in a warning, except hidden files."
+    "The picture files of a folder by stem, sorted; what else is there is named in a warning, except hidden files"
     entries, found = _entries(folder), {}
     for p in filter(_is_picture, entries):
         if isinstance(p, Path) and not p.resolve().is_relative_to(root.resolve()):
-            raise ValueError(f"{p} is a link that leads out of {root}; put a copy of the picture there instead")
+            raise ValueError(f'{p} is a link that leads out of {root}; put a copy of the picture there instead')
         if (stem := _stem(p)) in found:
-            raise ValueError(f"{p} and {found[stem].name} have the same stem; keep one of them or rename it")
+            raise ValueError(f'{p} and {found[stem].name} have the same stem; keep one of them or rename it')
         found[stem] = p
     _tell_left_out(folder, [p for p in entries if not _is_picture(p)])
     return found
 
 # %% ../nbs/01_pairs.ipynb #b78b4cea
 def _in_folders(root):
-    "Pictures of the first two folders that fit, by stem, and what to say of a lone one; None if none fit."
+    "Pictures of the first two folders that fit, by stem, and what to say of a lone one; None if none fit"
     entries = _entries(root)
     folders = {p.name.lower(): p for p in entries if p.is_dir()}
     for a, b in LAYOUTS:
@@ -452,23 +452,23 @@ def _in_folders(root):
         for folder, side in zip((a, b), sides):
             if not side: raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
         _tell_left_out(root, [p for p in entries if p not in (a, b) and (p.is_dir() or _is_picture(p))])
-        lone = "no file with the same stem in {0.name}/; add it there or remove it from {1.name}/"
+        lone = 'no file with the same stem in {0.name}/; add it there or remove it from {1.name}/'
         return sides, [(a, lone.format(a, b)), (b, lone.format(b, a))]
 
 # %% ../nbs/01_pairs.ipynb #4c8865f1
 def _by_end(stems, word):
-    "The pictures whose names end in a word, by the rest of the name."
+    "The pictures whose names end in a word, by the rest of the name"
     found = {}
     for stem, p in stems.items():
-        if not stem.lower().endswith((f"_{word}", f"-{word}")): continue
+        if not stem.lower().endswith((f'_{word}', f'-{word}')): continue
         name = stem[:-len(word)-1]
         if name in found:
-            raise ValueError(f"{p} and {found[name].name} have the same name up to _{word}; rename one of them")
+            raise ValueError(f'{p} and {found[name].name} have the same name up to _{word}; rename one of them')
         found[name] = p
     return found
 
 def _in_names(root):
-    "The same of one folder, where the ends of names tell the sides apart."
+    "The same of one folder, where the ends of names tell the sides apart"
     stems = {_stem(p): p for p in _entries(root) if _is_picture(p)}
     for a, b in LAYOUTS:
         if not (_by_end(stems, a) and _by_end(stems, b)): continue
@@ -476,74 +476,74 @@ def _in_names(root):
         sides = _by_end(stems, a), _by_end(stems, b)
         paired = {p.name for side in sides for p in side.values()}
         other = [p.name for p in stems.values() if p.name not in paired]
-        if other: warnings.warn(f"{root}: not read: {_listed(other)} (names end in _{a} or _{b})", stacklevel=4)
-        lone = "no file of that name with _{} in place of _{}; add it or remove this one"
+        if other: warnings.warn(f'{root}: not read: {_listed(other)} (names end in _{a} or _{b})', stacklevel=4)
+        lone = 'no file of that name with _{} in place of _{}; add it or remove this one'
         return sides, [(root, lone.format(a, b)), (root, lone.format(b, a))]
 
 # %% ../nbs/01_pairs.ipynb #190eb6e5
 def _no_layout(root):
-    "What is missing, what is there and what would be right, in one sentence."
+    "What is missing, what is there and what would be right, in one sentence"
     entries = _entries(root)
     folders = {p.name.lower() for p in entries if p.is_dir()}
-    lacking = [f"has no folder {o}/" for a, b in LAYOUTS for o, q in ((a, b), (b, a)) if q in folders]
-    ways = " or ".join(f"{a}/ and {b}/" for a, b in LAYOUTS)
-    wrong = lacking[0] if lacking else "holds no pairs and has no folder input/"
+    lacking = [f'has no folder {o}/' for a, b in LAYOUTS for o, q in ((a, b), (b, a)) if q in folders]
+    ways = ' or '.join(f'{a}/ and {b}/' for a, b in LAYOUTS)
+    wrong = lacking[0] if lacking else 'holds no pairs and has no folder input/'
     return (f"{root} {wrong}: found {_listed(map(_name, entries)) or 'nothing'}; a task is {ways}, "
-            "with the same stems in both, or one folder where names end so: NAME_input and NAME_target")
+            'with the same stems in both, or one folder where names end so: NAME_input and NAME_target')
 
 # %% ../nbs/01_pairs.ipynb #942236d6
 def _near(stem, folder, side):
-    "The file that was perhaps meant as a partner: of a kind that is not read, or with other capitals."
+    "The file that was perhaps meant as a partner: of a kind that is not read, or with other capitals"
     for p in _entries(folder):
         if _stem(p) == stem and not _is_picture(p) and not p.is_dir():
-            return f" ({p.name} is of a kind that is not read)"
+            return f' ({p.name} is of a kind that is not read)'
     for other, p in side.items():
-        if other.lower() == stem.lower(): return f" ({p.name} has other capitals)"
-    return ""
+        if other.lower() == stem.lower(): return f' ({p.name} has other capitals)'
+    return ''
 
 # %% ../nbs/01_pairs.ipynb #af82d3b1
 def _match(root):
-    "stem → (input file, target file) of every pair under `root`."
+    "stem → (input file, target file) of every pair under `root`"
     layout = _in_folders(root) or _in_names(root)
     if not layout: raise FileNotFoundError(_no_layout(root))
     (inputs, targets), (no_input, no_target) = layout
     for side, other, (folder, why) in ((inputs, targets, no_target), (targets, inputs, no_input)):
         lone = [stem for stem in side if stem not in other]
-        if lone: raise ValueError(f"{_listed((side[o] for o in lone), 3)}: {why}{_near(lone[0], folder, other)}")
+        if lone: raise ValueError(f'{_listed((side[o] for o in lone), 3)}: {why}{_near(lone[0], folder, other)}')
     return {stem: (inputs[stem], targets[stem]) for stem in inputs}
 
 # %% ../nbs/01_pairs.ipynb #4c42fb02
-def _wh(img): return f"{img.height}×{img.width}"
+def _wh(img): return f'{img.height}×{img.width}'
 
 def _read_all(files, ground):
-    "The pictures of many files; of many warnings the first three are shown, and the number of the rest."
+    "The pictures of many files; of many warnings the first three are shown, and the number of the rest"
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
+        warnings.simplefilter('always')
         imgs = [read_image(f, ground) for f in files]
     for o in noted[:3]: warnings.warn(str(o.message), o.category, stacklevel=3)
-    if len(noted) > 3: warnings.warn(f"{len(noted)-3} more such warnings about other pictures", stacklevel=3)
+    if len(noted) > 3: warnings.warn(f'{len(noted)-3} more such warnings about other pictures', stacklevel=3)
     return imgs
 
 # %% ../nbs/01_pairs.ipynb #60239c12
 def _one_size(files, imgs, size, resize, ground):
-    "All pictures as arrays of one size: the given one by `resize`, or the one they all have."
+    "All pictures as arrays of one size: the given one by `resize`, or the one they all have"
     remedy = "give size=(height, width) and resize='pad', 'crop' or 'stretch'"
-    if size is None and resize is not None: raise ValueError(f"resize={resize!r} needs a size; {remedy}")
+    if size is None and resize is not None: raise ValueError(f'resize={resize!r} needs a size; {remedy}')
     wh = imgs[0].size if size is None else _hw(size)[::-1]
-    if len(wh) != 2 or min(wh) < 1: raise ValueError(f"size={size!r} is not (height, width) in pixels")
+    if len(wh) != 2 or min(wh) < 1: raise ValueError(f'size={size!r} is not (height, width) in pixels')
     if resize is not None: return [np.asarray(fit(o, wh[::-1], resize, ground)) for o in imgs]
     for f, o in zip(files, imgs):
         if o.size == wh: continue
-        other = f"{files[0]} is {_wh(imgs[0])}" if size is None else f"size is {wh[1]}×{wh[0]}"
-        raise ValueError(f"{f} is {_wh(o)} and {other} (height×width); {remedy}")
+        other = f'{files[0]} is {_wh(imgs[0])}' if size is None else f'size is {wh[1]}×{wh[0]}'
+        raise ValueError(f'{f} is {_wh(o)} and {other} (height×width); {remedy}')
     return [np.asarray(o) for o in imgs]
 
 # %% ../nbs/01_pairs.ipynb #299f3a75
 def _check_proportions(fa, a, fb, b, resize):
-    "Refuse a pair that pad or crop would treat differently on its two sides."
-    if resize == "stretch" or abs(a.width*b.height - b.width*a.height) <= max(a.size + b.size): return
-    raise ValueError(f"{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width): with different proportions "
-                     f"resize={resize!r} would not keep input and target aligned; "
+    "Refuse a pair that pad or crop would treat differently on its two sides"
+    if resize == 'stretch' or abs(a.width*b.height - b.width*a.height) <= max(a.size + b.size): return
+    raise ValueError(f'{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width): with different proportions '
+                     f'resize={resize!r} would not keep input and target aligned; '
                      "use resize='stretch' or make them match")
 
 # %% ../nbs/01_pairs.ipynb #d58e0f04
@@ -552,15 +552,15 @@ def load_pairs(
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
     resize=None, # "pad", "crop" or "stretch", the same for inputs and targets; needed where a file has another size
     ground=(255,255,255), # RGB colour under transparent pixels and of the padding
-)->Pairs: # sorted by stem. `FileNotFoundError` or `ValueError`, naming the file, for anything unfit
-    "Read the pairs of a task from a folder or a zip."
+) -> Pairs: # sorted by stem. `FileNotFoundError` or `ValueError`, naming the file, for anything unfit
+    "Read the pairs of a task from a folder or a zip"
     pairs = _match(_root(path))
     files = list(pairs.values())
     flat = _read_all(sum(files, ()), ground)
     imgs = list(zip(flat[::2], flat[1::2]))
     for (fa, fb), (a, b) in zip(files, imgs):
         if resize is None and size is None and a.size != b.size:
-            raise ValueError(f"{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width); "
+            raise ValueError(f'{fa} is {_wh(a)} and {fb} is {_wh(b)} (height×width); '
                              "give size=(height, width) and resize='pad', 'crop' or 'stretch'")
         if resize is not None: _check_proportions(fa, a, fb, b, resize)
     flat = _one_size(sum(files, ()), flat, size, resize, ground)
@@ -572,38 +572,38 @@ def load_images(
     size=None, # (height, width) or the side of a square, in pixels; None: as the files are, which must agree
     resize=None, # "pad", "crop" or "stretch"; needed where a file has another size
     ground=(255,255,255), # RGB colour under transparent pixels and of the padding
-)->np.ndarray: # (n, H, W, 3) uint8; of a folder sorted by name
-    "Read pictures without targets."
+) -> np.ndarray: # (n, H, W, 3) uint8; of a folder sorted by name
+    "Read pictures without targets"
     if isinstance(paths, (str, Path)):
         p = Path(paths)
-        root = _root(p) if p.is_dir() or p.suffix.lower() == ".zip" else None
+        root = _root(p) if p.is_dir() or p.suffix.lower() == '.zip' else None
         paths = _pictures(root, root).values() if root else [p]
         if not paths: raise ValueError(f"{p} holds no pictures ({', '.join(SUFFIXES)})")
     files = list(paths)
-    if not files: raise ValueError("there is no file to read: the list of paths is empty")
+    if not files: raise ValueError('there is no file to read: the list of paths is empty')
     return as_pictures(_one_size(files, _read_all(files, ground), size, resize, ground))
 
 # %% ../nbs/01_pairs.ipynb #c04903d9
 @patch
-def save(self:Pairs,
+def save(self: Pairs,
     path, # folder to make; must not exist yet
-)->Path: # that folder. `FileExistsError`, `OSError` if it cannot be written, `ValueError` for an impossible name
-    "Write input/*.png and target/*.png, atomically."
+) -> Path: # that folder. `FileExistsError`, `OSError` if it cannot be written, `ValueError` for an impossible name
+    "Write input/*.png and target/*.png, atomically"
     path = Path(path)
-    if path.exists(): raise FileExistsError(f"{path} exists already; choose another folder or remove it")
-    if bad := [o for o in self.names if not o or o != Path(o).name or "\\" in o or o.startswith(".")]:
+    if path.exists(): raise FileExistsError(f'{path} exists already; choose another folder or remove it')
+    if bad := [o for o in self.names if not o or o != Path(o).name or "\\" in o or o.startswith('.')]:
         raise ValueError(f"the pair's name {bad[0]!r} cannot be a file name; rename it")
     with whole(path) as part:
-        for side, pics in (("input", self.inputs), ("target", self.targets)):
+        for side, pics in (('input', self.inputs), ('target', self.targets)):
             (part/side).mkdir(parents=True)
-            for name, pic in zip(self.names, pics): Image.fromarray(pic).save(part/side/f"{name}.png")
+            for name, pic in zip(self.names, pics): Image.fromarray(pic).save(part/side/f'{name}.png')
             if len(list((part/side).iterdir())) < len(self):
-                raise ValueError(f"{path}: two names are one file name here (capitals, Unicode form); rename them")
+                raise ValueError(f'{path}: two names are one file name here (capitals, Unicode form); rename them')
     return path
 
 # %% ../nbs/01_pairs.ipynb #03a6bd80
 def _augment(x, y, rng, flips, crops, permute_colours):
-    "One draw, applied to input and target alike."
+    "One draw, applied to input and target alike"
     xy, (h, w) = np.stack([x, y]), x.shape[:2]
     if flips: xy = xy[:, ::rng.choice((1, -1)), ::rng.choice((1, -1))]
     if permute_colours: xy = xy[..., rng.permutation(3)]
@@ -615,19 +615,19 @@ def _augment(x, y, rng, flips, crops, permute_colours):
 
 # %% ../nbs/01_pairs.ipynb #7220e082
 @patch
-def augment(self:Pairs,
-    flips:bool=False, # mirror left–right and top–bottom, each with probability ½
-    crops:float=None, # smallest side of a random window, a share 0 < crops ≤ 1 of the picture's; scaled back
-    permute_colours:bool=False, # shuffle R, G and B
-    seed:int=0, # seed of all draws
-    copies:int=1, # draws per pair; the result has copies × n pairs
-)->Pairs: # the same operation on input and target of each pair
-    "Randomly changed pairs; with nothing switched on, plain copies."
+def augment(self: Pairs,
+    flips: bool=False, # mirror left–right and top–bottom, each with probability ½
+    crops: float=None, # smallest side of a random window, a share 0 < crops ≤ 1 of the picture's; scaled back
+    permute_colours: bool=False, # shuffle R, G and B
+    seed: int=0, # seed of all draws
+    copies: int=1, # draws per pair; the result has copies × n pairs
+) -> Pairs: # the same operation on input and target of each pair
+    "Randomly changed pairs; with nothing switched on, plain copies"
     if crops is not None and not 0 < crops <= 1:
         raise ValueError(f"crops={crops} is not a share of the picture's side: 0 < crops ≤ 1")
-    if copies < 1: raise ValueError(f"copies={copies}: at least one draw per pair is needed")
+    if copies < 1: raise ValueError(f'copies={copies}: at least one draw per pair is needed')
     rng = np.random.default_rng(seed)
     xys = np.stack([_augment(x, y, rng, flips, crops, permute_colours)
                     for _ in range(copies) for x, y in zip(self.inputs, self.targets)])
-    names = self.names if copies == 1 else [f"{o}-{k}" for k in range(copies) for o in self.names]
+    names = self.names if copies == 1 else [f'{o}-{k}' for k in range(copies) for o in self.names]
     return Pairs(xys[:, 0], xys[:, 1], names)

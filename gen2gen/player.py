@@ -58,7 +58,7 @@ def exhibits(
     metric='psnr', # a name in `METRICS`, or a `Metric`
     variant='', # which of several answers to these inputs
     note='', # how they were made
-)->list: # n `Exhibit`
+) -> list: # n `Exhibit`
     "Predictions as exhibits"
     if test is None:
         rows = zip(out.videos, out.names)
@@ -123,20 +123,20 @@ def _variant(e):
 # %% ../nbs/93_player.ipynb #5dd39a31
 def asset(
     name, # of a file in `gen2gen/assets`
-)->str: # its text
+) -> str: # its text
     "A script or style that comes with the package"
     return (files('gen2gen')/'assets'/name).read_text(encoding='utf-8')
 
 def style_tag(
     *names, # of assets without ".css", in their order
-)->str: # HTML
+) -> str: # HTML
     "Styles as they stand in a page"
     return '<style>\n' + '\n'.join(asset(f'{name}.css') for name in names) + '</style>'
 
 def script_tag(
     *names, # of assets without ".js"; a later one may use what an earlier one defines
     **constants, # what the scripts read, as anything that JSON can write
-)->str: # HTML
+) -> str: # HTML
     "Scripts as they stand in a page: in a block of their own, so that a page may hold them twice"
     defined = [f'const {name} = {json.dumps(value)};\n' for name, value in constants.items()]
     data = ''.join(defined).replace('<', '\\u003c') # no text can close the script
@@ -189,8 +189,8 @@ def _item(task, name, variants):
 # %% ../nbs/93_player.ipynb #0f27bc7d
 def viewer(
     shown, # list of `Exhibit`
-    fps:float=6, # frames a second of a video that plays
-)->HTML: # `ValueError` for none, or for two of the same task, name and variant
+    fps: float=6, # frames a second of a video that plays
+) -> HTML: # `ValueError` for none, or for two of the same task, name and variant
     "A gallery of generated videos"
     groups = _grouped(shown)
     tasks = list(dict.fromkeys(task for task, _ in groups))
@@ -227,9 +227,9 @@ def _write(path, content):
 def save_exhibits(
     shown, # list of `Exhibit`, of one size and one number of frames, all with a truth or none
     path, # a .json file; the picture goes beside it as .webp
-    limit:int=400_000, # bytes that a picture without loss may have; a larger one is stored with quality 85
+    limit: int=400_000, # bytes that a picture without loss may have; a larger one is stored with quality 85
     **how, # settings that made them, kept in the list
-)->Path: # that file. `ValueError` for none, or for exhibits that do not fit together
+) -> Path: # that file. `ValueError` for none, or for exhibits that do not fit together
     "Write exhibits as one picture and a list"
     path = Path(path)
     if path.suffix != '.json': raise ValueError(f'{path}: the list of exhibits is written as .json')
@@ -247,8 +247,8 @@ def save_exhibits(
 # %% ../nbs/93_player.ipynb #af65e4c4
 def load_exhibits(
     path, # file of `save_exhibits`, as seen from the page
-    linked:bool=True, # show the picture by its address; False: put it into the page
-)->list: # of `Exhibit`. `ValueError` if list and picture do not belong together
+    linked: bool=True, # show the picture by its address; False: put it into the page
+) -> list: # of `Exhibit`. `ValueError` if list and picture do not belong together
     "Read exhibits"
     path = Path(path)
     src = path.with_suffix('.webp')

@@ -15,8 +15,8 @@ from .pairs import as_pictures
 from .scenes import limb
 
 # %% ../nbs/21_pose.ipynb #e89ae889
-JOINTS = ("right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder "
-          "left_shoulder left_elbow left_wrist neck head_top").split()
+JOINTS = ('right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder '
+          'left_shoulder left_elbow left_wrist neck head_top').split()
 JOINT_COLOURS = np.array([(70, 255, 0), (0, 200, 0), (0, 80, 255), (90, 0, 255), (0, 255, 100), (130, 255, 130),
                           (255, 90, 0), (255, 0, 0), (0, 170, 255), (140, 120, 255), (255, 0, 100), (255, 130, 130),
                           (190, 190, 190), (255, 255, 255)], np.uint8)
@@ -100,4 +100,4 @@ def pose_pck(
     empty = np.isnan(p).all((1, 2)).astype(float)
     return np.where(seen.any(1), pck(p, np.nan_to_num(t), seen, np.maximum(side, 1.), share), empty)
 
-METRICS["pck"] = Metric(pose_pck, True, "")
+METRICS['pck'] = Metric(pose_pck, True, '')

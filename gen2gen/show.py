@@ -27,8 +27,8 @@ from .transitions import TRANSITIONS, get_transition
 # %% ../nbs/92_show.ipynb #ecaa36ad
 def enlarge(
     x, # (..., H, W, 3) uint8
-    min_side:int=256, # wanted height and width, pixels
-)->np.ndarray: # (..., k·H, k·W, 3) with the smallest whole k that reaches it
+    min_side: int=256, # wanted height and width, pixels
+) -> np.ndarray: # (..., k·H, k·W, 3) with the smallest whole k that reaches it
     "Nearest-neighbour enlargement by a whole factor"
     k = max(1, -(-min_side//min(x.shape[-3:-1])))
     return np.asarray(x).repeat(k, -3).repeat(k, -2)
@@ -36,8 +36,8 @@ def enlarge(
 def encode_image(
     x, # (H, W, 3) uint8
     format='png', # "png" or "webp"
-    quality:int=None, # of WebP, 1–100; None: without loss
-)->bytes:
+    quality: int=None, # of WebP, 1–100; None: without loss
+) -> bytes:
     "A picture as the bytes of a file"
     webp = dict(lossless=quality is None, quality=quality or 80, method=6)
     Image.fromarray(x).save(buf := BytesIO(), format=format, **(webp if format == 'webp' else {}))
@@ -46,8 +46,8 @@ def encode_image(
 def data_url(
     x, # (H, W, 3) uint8
     format='webp', # "png" or "webp"
-    quality:int=None, # of WebP, 1–100; None: without loss
-)->str: # to stand in a page
+    quality: int=None, # of WebP, 1–100; None: without loss
+) -> str: # to stand in a page
     "A picture as an address that holds it"
     return f'data:image/{format};base64,{b64encode(encode_image(x, format, quality)).decode()}'
 
@@ -59,10 +59,10 @@ def _side_by_side(videos):
 
 def strip(
     videos, # (F, H, W, 3) uint8 frames of one video, or (n, F, H, W, 3): a row each
-    n_frames:int=None, # show only so many, evenly spaced, first and last included; None: all
-    min_side:int=96, # enlarge frames to at least this side, pixels
-    gap:int=4, # white pixels between frames
-)->Image.Image:
+    n_frames: int=None, # show only so many, evenly spaced, first and last included; None: all
+    min_side: int=96, # enlarge frames to at least this side, pixels
+    gap: int=4, # white pixels between frames
+) -> Image.Image:
     "Frames side by side, as a picture"
     v = np.asarray(videos)
     if v.ndim == 4: v = v[None]
@@ -93,7 +93,7 @@ def gallery(
     targets=None, # (n, H, W, 3) uint8
     names=None, # n row labels
     scores=None, # n labels or numbers for the prediction, or a dict like `predictions`
-    cell:float=1.5, # side of a picture, inches
+    cell: float=1.5, # side of a picture, inches
 ):
     "A figure with columns input | prediction … | target and a row for each example"
     predictions = predictions if isinstance(predictions, dict) else {'prediction': predictions}
@@ -122,9 +122,9 @@ def _n_frames(file):
 def save_video(
     frames, # (F, H, W, 3) uint8
     path, # an .mp4 file; replaced if it exists
-    fps:float=8, # frames a second; 8 in the authors' code
-    min_side:int=256, # enlarge to at least this side, pixels
-)->Path: # the file. `ValueError` for another suffix or shape, `OSError` when it cannot be written
+    fps: float=8, # frames a second; 8 in the authors' code
+    min_side: int=256, # enlarge to at least this side, pixels
+) -> Path: # the file. `ValueError` for another suffix or shape, `OSError` when it cannot be written
     "Write a video as H.264 mp4, atomically"
     path, v = Path(path), np.asarray(frames)
     if path.suffix.lower() != '.mp4': raise ValueError(f'{path}: videos are written as .mp4')
@@ -149,9 +149,9 @@ def _video_url(frames, fps, limit=300_000):
 
 def video_html(
     video, # (F, H, W, 3) uint8, or the path of an .mp4 relative to the page
-    fps:float=8, # frames a second, of an array
-    width:int=256, # shown width, pixels
-)->HTML:
+    fps: float=8, # frames a second, of an array
+    width: int=256, # shown width, pixels
+) -> HTML:
     "A video that plays in a notebook or a page"
     src = escape(str(video)) if isinstance(video, (str, Path)) else _video_url(video, fps)
     return HTML(f'<video src="{src}" width="{width}" controls muted loop playsinline></video>')
@@ -183,8 +183,8 @@ def before_after(
     before, # (H, W, 3) uint8
     after, # (H, W, 3) uint8, the same size
     labels=('before', 'after'), # what the two are
-    width:int=320, # shown width, pixels
-)->HTML:
+    width: int=320, # shown width, pixels
+) -> HTML:
     "Two pictures with an edge between them that the reader moves"
     if np.shape(before) != np.shape(after):
         raise ValueError(f'before is {np.shape(before)} and after {np.shape(after)}; they need one size')
@@ -210,8 +210,8 @@ def _row_choice(labels):
 
 def frame_scrubber(
     videos, # (F, H, W, 3) uint8, or a dict: label -> such an array, all of one shape
-    width:int=256, # shown width, pixels
-)->HTML:
+    width: int=256, # shown width, pixels
+) -> HTML:
     "Step through the frames of one or several videos on a page without Python"
     videos = videos if isinstance(videos, dict) else {'': videos}
     shapes = {label: np.shape(v) for label, v in videos.items()}
@@ -235,9 +235,9 @@ def frame_scrubber(
 def explore_transition(
     pairs, # `gen2gen.pairs.Pairs`
     transitions=None, # dict: name -> function; None: `TRANSITIONS`
-    n_frames:int=9, # frames of each video
-    seed:int=0, # seed of transitions that draw random numbers
-)->W.VBox:
+    n_frames: int=9, # frames of each video
+    seed: int=0, # seed of transitions that draw random numbers
+) -> W.VBox:
     "A widget with a frame slider, a choice of transition and, for several pairs, of the pair"
     transitions = TRANSITIONS if transitions is None else transitions
     kind = W.Dropdown(options=list(transitions), description='transition')

@@ -25,89 +25,89 @@ from .pose import JOINTS, pose_picture
 from .tasks import as_mask
 
 # %% ../nbs/95_sources.ipynb #512bb33f
-def data_folder()->Path:
+def data_folder() -> Path:
     "Where data sets are kept: `$GEN2GEN_CACHE/data`, or `~/.cache/gen2gen/data`"
-    return Path(os.environ.get("GEN2GEN_CACHE") or Path.home()/".cache"/"gen2gen")/"data"
+    return Path(os.environ.get('GEN2GEN_CACHE') or Path.home()/'.cache'/'gen2gen')/'data'
 
 def _copy(url, part, timeout):
     "Append what is missing of `url` to `part`"
     have = part.stat().st_size if part.exists() else 0
-    try: answer = urlopen(Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=timeout)
+    try: answer = urlopen(Request(url, headers={'Range': f'bytes={have}-'} if have else {}), timeout=timeout)
     except HTTPError as e:
         if e.code == 416: return # nothing is missing
         raise
-    with answer, open(part, "ab" if answer.status == 206 else "wb") as out:
-        want, got = answer.headers.get("Content-Length"), 0
+    with answer, open(part, 'ab' if answer.status == 206 else 'wb') as out:
+        want, got = answer.headers.get('Content-Length'), 0
         while block := answer.read(1 << 20): got += out.write(block)
-    if want and got < int(want): raise ConnectionError(f"it ended after {got} of {want} bytes")
+    if want and got < int(want): raise ConnectionError(f'it ended after {got} of {want} bytes')
 
 def fetch(
-    url:str, # https://…, or file://…
-    digest:str=None, # "md5:…" or "sha256:…"; None: that of the first time
+    url: str, # https://…, or file://…
+    digest: str=None, # "md5:…" or "sha256:…"; None: that of the first time
     folder=None, # where to; None: `data_folder()`
-    timeout:float=60., # seconds without an answer
-)->Path: # the file. `ConnectionError` when it cannot be had now, `ValueError` for a wrong checksum
+    timeout: float=60., # seconds without an answer
+) -> Path: # the file. `ConnectionError` when it cannot be had now, `ValueError` for a wrong checksum
     "A file, from the folder or from its address"
-    path = Path(folder or data_folder())/url.rsplit("/", 1)[-1]
+    path = Path(folder or data_folder())/url.rsplit('/', 1)[-1]
     if path.exists(): return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + '.part')
     try: _copy(url, part, timeout)
     except (URLError, OSError) as e:
-        why = getattr(e, "reason", None) or e.strerror or e
-        raise ConnectionError(f"{url} cannot be fetched ({why}); call again to go on, "
-                              f"or put the file at {path} yourself") from None
-    note = path.with_name(path.name + ".sha256")
+        why = getattr(e, 'reason', None) or e.strerror or e
+        raise ConnectionError(f'{url} cannot be fetched ({why}); call again to go on, '
+                              f'or put the file at {path} yourself') from None
+    note = path.with_name(path.name + '.sha256')
     if not digest and note.exists(): digest = f"sha256:{note.read_text(encoding='utf-8').split()[0]}"
-    kind, _, want = (digest or "sha256:").partition(":")
+    kind, _, want = (digest or 'sha256:').partition(':')
     if (got := _digest(part, kind)) != want and want:
         part.unlink()
-        raise ValueError(f"{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; "
-                         f"call again, or put a file that you trust at {path} yourself")
-    if not digest: note.write_text(f"{got}  {path.name}\n", encoding="utf-8")
+        raise ValueError(f'{url} has the {kind} {got}, not {want}: it is damaged or was changed, and was removed; '
+                         f'call again, or put a file that you trust at {path} yourself')
+    if not digest: note.write_text(f"{got}  {path.name}\n", encoding='utf-8')
     os.replace(part, path)
     return path
 
 def _digest(path, kind):
     "Hexadecimal digest of a file"
     h = new_hash(kind)
-    with open(path, "rb") as f:
+    with open(path, 'rb') as f:
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
 
 # %% ../nbs/95_sources.ipynb #f211c626
 def unpack(
     path, # .tar.gz or .zip
-)->Path: # folder of the same name without the ending. `ValueError` for a member that leads out of it
+) -> Path: # folder of the same name without the ending. `ValueError` for a member that leads out of it
     "The folder that an archive holds"
     path = Path(path)
-    out = path.with_name(path.name.removesuffix(".zip").removesuffix(".gz").removesuffix(".tar"))
+    out = path.with_name(path.name.removesuffix('.zip').removesuffix('.gz').removesuffix('.tar'))
     if out.is_dir(): return out
     with whole(out) as part:
         try:
-            if path.suffix == ".zip":
+            if path.suffix == '.zip':
                 with zipfile.ZipFile(path) as z: z.extractall(part)
             else:
                 with tarfile.open(path) as t:
                     inside = lambda m: (part/m.name).resolve().is_relative_to(part.resolve())
                     bad = [m.name for m in t if not (m.isreg() or m.isdir()) or not inside(m)]
-                    if bad: raise tarfile.ExtractError(f"{bad[0]} is a link or leads out of it")
+                    if bad: raise tarfile.ExtractError(f'{bad[0]} is a link or leads out of it')
                     # Python before 3.11.4 has none, so the check above is ours
-                    t.extraction_filter = getattr(tarfile, "data_filter", None)
+                    t.extraction_filter = getattr(tarfile, 'data_filter', None)
                     t.extractall(part)
         except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as e:
-            raise ValueError(f"{path} cannot be unpacked ({e}); remove it and fetch it again") from e
+            raise ValueError(f'{path} cannot be unpacked ({e}); remove it and fetch it again') from e
     return out
 
 # %% ../nbs/95_sources.ipynb #8b314eda
 def _square(pictures, size, ground=(0, 0, 0)):
     "PIL pictures padded to squares"
-    return [np.asarray(fit(o, size, "pad", ground)) for o in pictures]
+    return [np.asarray(fit(o, size, 'pad', ground)) for o in pictures]
 
 def _pick(names, n, seed):
     "n of the names, in a random order"
     if n is not None and n > len(names):
-        raise ValueError(f"n={n}: the data set has {len(names)} pairs here; give n ≤ {len(names)}")
+        raise ValueError(f'n={n}: the data set has {len(names)} pairs here; give n ≤ {len(names)}')
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))[:n]]
 
 def pets(
@@ -117,13 +117,13 @@ def pets(
     size, # side, pixels
     seed, # of the choice
     fetch_one=None, # not used
-)->Pairs:
+) -> Pairs:
     "Pets and their masks"
     images, notes = (unpack(f) for f in files)
-    lists = notes/"annotations"/{"train": "trainval.txt", "test": "test.txt"}[split]
-    names = _pick([l.split()[0] for l in lists.read_text().splitlines() if l.strip() and l[0] != "#"], n, seed)
-    x = _square((read_image(images/"images"/f"{o}.jpg") for o in names), size)
-    trimap = (np.asarray(open_picture(notes/"annotations"/"trimaps"/f"{o}.png")) for o in names)
+    lists = notes/'annotations'/{'train': 'trainval.txt', 'test': 'test.txt'}[split]
+    names = _pick([l.split()[0] for l in lists.read_text().splitlines() if l.strip() and l[0] != '#'], n, seed)
+    x = _square((read_image(images/'images'/f'{o}.jpg') for o in names), size)
+    trimap = (np.asarray(open_picture(notes/'annotations'/'trimaps'/f'{o}.png')) for o in names)
     masks = _square((Image.fromarray(as_mask(o != 2)) for o in trimap), size)
     y = [np.where(o > 127, np.uint8(255), np.uint8(0)) for o in masks]
     return Pairs(x, y, names)
@@ -131,14 +131,14 @@ def pets(
 # %% ../nbs/95_sources.ipynb #0c4c551b
 def load_poses(
     folder, # pictures and joints.json
-    size:int=64, # side, pixels; pictures are padded to squares
-)->Pairs: # people and their pose pictures. `ValueError` for other joints
+    size: int=64, # side, pixels; pictures are padded to squares
+) -> Pairs: # people and their pose pictures. `ValueError` for other joints
     "A folder of people with their joints"
     folder = Path(folder)
-    told = json.loads((folder/"joints.json").read_text(encoding="utf-8"))
-    if told["joints"] != JOINTS:
+    told = json.loads((folder/'joints.json').read_text(encoding='utf-8'))
+    if told['joints'] != JOINTS:
         raise ValueError(f"{folder}/joints.json has the joints {told['joints']}; needed are {JOINTS}")
-    people = {f: (read_image(folder/f), np.array(v, float)) for f, v in sorted(told["xyv"].items())}
+    people = {f: (read_image(folder/f), np.array(v, float)) for f, v in sorted(told['xyv'].items())}
     pictures = _square((x for x, _ in people.values()), size)
     return Pairs(pictures, [_posed(x, v, size) for x, v in people.values()], [Path(f).stem for f in people])
 
@@ -154,30 +154,30 @@ _COCO = dict(nose=0, left_shoulder=5, right_shoulder=6, left_elbow=7, right_elbo
 def _from_coco(k):
     "(17, 3) key points → (14, 3) joints, and whether all are labelled"
     at = {o: k[i] for o, i in _COCO.items()}
-    at["neck"] = (at["left_shoulder"]+at["right_shoulder"])/2
-    at["head_top"] = at["nose"] + .8*(at["nose"]-at["neck"])
+    at['neck'] = (at['left_shoulder']+at['right_shoulder'])/2
+    at['head_top'] = at['nose'] + .8*(at['nose']-at['neck'])
     return np.stack([at[o] for o in JOINTS]), all(v[2] > 0 for v in at.values())
 
 def coco_people(
     files, # fetched: annotations_trainval2017.zip
     n, split, size, seed,
     fetch_one, # path below the server → file
-)->Pairs:
+) -> Pairs:
     "People of COCO 2017 and their pose pictures"
-    year = {"train": "train2017", "test": "val2017"}[split]
-    told = json.loads((unpack(files[0])/"annotations"/f"person_keypoints_{year}.json").read_text())
-    names, people = {o["id"]: o["file_name"] for o in told["images"]}, {}
-    for a in told["annotations"]: people.setdefault(a["image_id"], []).append(a)
-    alone = [o[0] for o in people.values() if len(o) == 1 and not o[0]["iscrowd"] and o[0]["bbox"][3] >= 96]
-    good = [a for a in alone if _from_coco(np.reshape(a["keypoints"], (17, 3)).astype(float))[1]]
+    year = {'train': 'train2017', 'test': 'val2017'}[split]
+    told = json.loads((unpack(files[0])/'annotations'/f'person_keypoints_{year}.json').read_text())
+    names, people = {o['id']: o['file_name'] for o in told['images']}, {}
+    for a in told['annotations']: people.setdefault(a['image_id'], []).append(a)
+    alone = [o[0] for o in people.values() if len(o) == 1 and not o[0]['iscrowd'] and o[0]['bbox'][3] >= 96]
+    good = [a for a in alone if _from_coco(np.reshape(a['keypoints'], (17, 3)).astype(float))[1]]
     x, y, shown = [], [], _pick(good, n, seed)
     for a in shown:
-        (left, top, w, h), side = a["bbox"], 1.1*max(a["bbox"][2:])
+        (left, top, w, h), side = a['bbox'], 1.1*max(a['bbox'][2:])
         left, top = left+w/2-side/2, top+h/2-side/2
         x.append(_cut(read_image(fetch_one(f"{year}/{names[a['image_id']]}")), left, top, side, size))
-        j, _ = _from_coco(np.reshape(a["keypoints"], (17, 3)).astype(float))
+        j, _ = _from_coco(np.reshape(a['keypoints'], (17, 3)).astype(float))
         y.append(pose_picture((j[:, :2]-(left, top))*size/side, size=size))
-    return Pairs(x, y, [str(a["id"]) for a in shown])
+    return Pairs(x, y, [str(a['id']) for a in shown])
 
 def _cut(img, left, top, side, size):
     box = left, top, left+side, top+side
@@ -186,47 +186,47 @@ def _cut(img, left, top, side, size):
 # %% ../nbs/95_sources.ipynb #db4ff8e6
 def load_depth(
     folder, # rgb/ and depth/
-    size:int=64, # side, pixels; the middle square is taken
-)->Pairs: # `ValueError` where stems do not match
+    size: int=64, # side, pixels; the middle square is taken
+) -> Pairs: # `ValueError` where stems do not match
     "A folder of pictures with measured depth"
     folder, x, y = Path(folder), [], []
-    pairs, depth = (_pictures(folder/side, folder) for side in ("rgb", "depth"))
+    pairs, depth = (_pictures(folder/side, folder) for side in ('rgb', 'depth'))
     if lone := sorted(pairs.keys() ^ depth.keys()):
-        raise ValueError(f"{folder}: {lone[0]} is not in both rgb/ and depth/")
+        raise ValueError(f'{folder}: {lone[0]} is not in both rgb/ and depth/')
     for stem, f in pairs.items():
         d = np.asarray(open_picture(depth[stem])).astype(float)
         near = 255*(1-(d-d[d > 0].min())/max(np.ptp(d[d > 0]), 1))*(d > 0)
-        x.append(np.asarray(fit(read_image(f), size, "crop")))
-        y.append(np.asarray(fit(Image.fromarray(near.round().astype(np.uint8)).convert("RGB"), size, "crop")))
+        x.append(np.asarray(fit(read_image(f), size, 'crop')))
+        y.append(np.asarray(fit(Image.fromarray(near.round().astype(np.uint8)).convert('RGB'), size, 'crop')))
     return Pairs(x, y, list(pairs))
 
 # %% ../nbs/95_sources.ipynb #b45ca59b
 def load_hf(
-    name:str, # id on the hub, or "parquet" or "imagefolder" with `data_files` or `data_dir`
-    input:str="input", # column of the input pictures
-    target:str="target", # column of the targets
-    split:str="train", # split, `datasets`' slices included
-    n:int=None, # pairs, the first; None: all
-    size:int=64, # side, pixels; pictures are padded to squares
+    name: str, # id on the hub, or "parquet" or "imagefolder" with `data_files` or `data_dir`
+    input: str='input', # column of the input pictures
+    target: str='target', # column of the targets
+    split: str='train', # split, `datasets`' slices included
+    n: int=None, # pairs, the first; None: all
+    size: int=64, # side, pixels; pictures are padded to squares
     **kwargs, # of `datasets.load_dataset`: revision, data_files, cache_dir, …
-)->Pairs: # `ImportError` without `datasets`, `ConnectionError` without a network, `ValueError` for other columns
+) -> Pairs: # `ImportError` without `datasets`, `ConnectionError` without a network, `ValueError` for other columns
     "Pairs out of a data set with two columns of pictures"
     try: from datasets import load_dataset
-    except ImportError: raise ImportError("load_hf needs the package datasets: pip install gen2gen[data]") from None
+    except ImportError: raise ImportError('load_hf needs the package datasets: pip install gen2gen[data]') from None
     try: data = load_dataset(name, split=split, **kwargs)
     except (ConnectionError, OSError) as e:
-        raise ConnectionError(f"the data set {name!r} cannot be fetched ({str(e).splitlines()[0]}); "
-                              "it needs the network once") from e
+        raise ConnectionError(f'the data set {name!r} cannot be fetched ({str(e).splitlines()[0]}); '
+                              'it needs the network once') from e
     if bad := [c for c in (input, target) if c not in data.column_names]:
         raise ValueError(f"{name!r} has no column {bad[0]!r}; it has {', '.join(data.column_names)}")
     print(f"{name}: licence {data.info.license or 'not stated; see its page'}")
     rows = data.select(range(min(n or len(data), len(data))))
-    return Pairs(*([np.asarray(fit(_picture(o), size, "pad")) for o in rows[c]] for c in (input, target)))
+    return Pairs(*([np.asarray(fit(_picture(o), size, 'pad')) for o in rows[c]] for c in (input, target)))
 
 def _picture(o):
     "A picture of a row, decoded or as its bytes"
     from io import BytesIO
-    return to_rgb(o if isinstance(o, Image.Image) else open_picture(BytesIO(o["bytes"])))
+    return to_rgb(o if isinstance(o, Image.Image) else open_picture(BytesIO(o['bytes'])))
 
 # %% ../nbs/95_sources.ipynb #e9e2d77e
 @dataclass(frozen=True)
@@ -239,30 +239,30 @@ class Source:
     make: Callable # (files, n, split, size, seed, fetch_one) → Pairs
 
 SOURCES = {
-    "oxford-pets": Source("7,349 cats and dogs with masks", "CC BY-SA 4.0",
-                          "https://www.robots.ox.ac.uk/~vgg/data/pets/data/",
-                          ("images.tar.gz", "annotations.tar.gz"), pets),
-    "coco-people": Source("people of COCO 2017 with key points",
-                          "annotations CC BY 4.0; pictures under the terms of their Flickr pages",
-                          "http://images.cocodataset.org/",
-                          ("annotations/annotations_trainval2017.zip",), coco_people)}
+    'oxford-pets': Source('7,349 cats and dogs with masks', 'CC BY-SA 4.0',
+                          'https://www.robots.ox.ac.uk/~vgg/data/pets/data/',
+                          ('images.tar.gz', 'annotations.tar.gz'), pets),
+    'coco-people': Source('people of COCO 2017 with key points',
+                          'annotations CC BY 4.0; pictures under the terms of their Flickr pages',
+                          'http://images.cocodataset.org/',
+                          ('annotations/annotations_trainval2017.zip',), coco_people)}
 
 def load_source(
-    name:str, # in `SOURCES`
-    n:int=None, # pairs, drawn by the seed; None: all
-    split:str="train", # "train" or "test"
-    size:int=64, # side, pixels
-    seed:int=0, # of the choice
-    server:str=None, # another address of the same files; None: the data set's own
+    name: str, # in `SOURCES`
+    n: int=None, # pairs, drawn by the seed; None: all
+    split: str='train', # "train" or "test"
+    size: int=64, # side, pixels
+    seed: int=0, # of the choice
+    server: str=None, # another address of the same files; None: the data set's own
     folder=None, # where files are kept; None: `data_folder()`
-)->Pairs: # `ValueError` for an unknown name or split, `ConnectionError` without a network
+) -> Pairs: # `ValueError` for an unknown name or split, `ConnectionError` without a network
     "Pairs of a public data set, fetched when they are not there"
     if name not in SOURCES:
         raise ValueError(f"there is no source {name!r}; there are {', '.join(SOURCES)}; "
-                         "see also load_hf, load_depth, load_poses")
-    if split not in ("train", "test"): raise ValueError(f"split={split!r} is not known; use 'train' or 'test'")
+                         'see also load_hf, load_depth, load_poses')
+    if split not in ('train', 'test'): raise ValueError(f"split={split!r} is not known; use 'train' or 'test'")
     s = SOURCES[name]
-    server, folder = (server or s.server).rstrip("/"), Path(folder or data_folder())/name
-    print(f"{name}: {s.about}; licence: {s.licence}")
-    files = [fetch(f"{server}/{o}", None, folder) for o in s.files]
-    return s.make(files, n, split, size, seed, lambda o: fetch(f"{server}/{o}", None, folder/Path(o).parent))
+    server, folder = (server or s.server).rstrip('/'), Path(folder or data_folder())/name
+    print(f'{name}: {s.about}; licence: {s.licence}')
+    files = [fetch(f'{server}/{o}', None, folder) for o in s.files]
+    return s.make(files, n, split, size, seed, lambda o: fetch(f'{server}/{o}', None, folder/Path(o).parent))

@@ -20,31 +20,31 @@ from safetensors import SafetensorError, safe_open, numpy as safetensors
 from .files import whole
 
 # %% ../nbs/41_sweep.ipynb #f117d54d
-_REMEDY = "make room, then go on with resume=True"
+_REMEDY = 'make room, then go on with resume=True'
 
 def _write_json(path, told):
-    with whole(path, _REMEDY) as part: part.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    with whole(path, _REMEDY) as part: part.write_text(json.dumps(told, indent=1), encoding='utf-8')
 
 def save_result(
-    result:dict, # name → array, or what JSON can hold
+    result: dict, # name → array, or what JSON can hold
     path, # a .safetensors file. `OSError` naming it if it cannot be written; `ValueError` for what JSON cannot hold
 ):
-    "Write a job's result, whole or not at all."
+    "Write a job's result, whole or not at all"
     arrays = {k: np.ascontiguousarray(v) for k, v in result.items() if isinstance(v, np.ndarray)}
     try: told = json.dumps({k: v for k, v in result.items() if k not in arrays}, default=lambda o: o.tolist())
     except (TypeError, AttributeError) as e:
-        raise ValueError(f"a job may return arrays and what JSON can hold, and this one did not: {e}") from None
+        raise ValueError(f'a job may return arrays and what JSON can hold, and this one did not: {e}') from None
     with whole(path, _REMEDY) as part: part.write_bytes(safetensors.save(arrays, dict(result=told)))
 
 def load_result(
     path, # a file of `save_result`
-)->dict: # as it was saved. `ValueError` if the file is damaged
-    "Read a job's result."
+) -> dict: # as it was saved. `ValueError` if the file is damaged
+    "Read a job's result"
     try:
-        with safe_open(path, "np") as f:
-            return json.loads(f.metadata()["result"]) | {k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(path, 'np') as f:
+            return json.loads(f.metadata()['result']) | {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, TypeError, KeyError, ValueError) as e:
-        raise ValueError(f"{path} is no whole result ({e}): remove it, and go on with resume=True") from None
+        raise ValueError(f'{path} is no whole result ({e}): remove it, and go on with resume=True') from None
 
 # %% ../nbs/41_sweep.ipynb #81b079c9
 def attempt(
@@ -52,32 +52,32 @@ def attempt(
     base, # what a worker has loaded
     name, # of the job
     payload, # of the job
-)->dict: # status "done" with the result, or "failed" with reason and traceback; and the seconds it took
-    "Do one job, whatever comes of it."
+) -> dict: # status "done" with the result, or "failed" with reason and traceback; and the seconds it took
+    "Do one job, whatever comes of it"
     start = time.perf_counter()
-    try: told = dict(status="done", result=work(base, name, payload))
+    try: told = dict(status='done', result=work(base, name, payload))
     except Exception as e:
-        told = dict(status="failed", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+        told = dict(status='failed', reason=f'{type(e).__name__}: {e}', traceback=traceback.format_exc())
     return told | dict(seconds=round(time.perf_counter()-start, 3))
 
 # %% ../nbs/41_sweep.ipynb #27634890
 def _follow_parent():
-    "End this process when the process that started it is gone."
+    "End this process when the process that started it is gone"
     connection.wait([parent_process().sentinel])
     os._exit(1)
 
 def _serve(pipe, packed, threads):
-    "What a worker process does."
+    "What a worker process does"
     signal.signal(signal.SIGINT, signal.SIG_IGN) # Ctrl-C is the driver's to handle
     threading.Thread(target=_follow_parent, daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads)) # read by PyTorch when it is imported, which is later
+    os.environ.setdefault('OMP_NUM_THREADS', str(threads)) # read by PyTorch when it is imported, which is later
     try:
         setup, work = cloudpickle.loads(packed)
         base = setup() if setup else None
     except Exception as e:
-        failure = dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+        failure = dict(status='setup', reason=f'{type(e).__name__}: {e}', traceback=traceback.format_exc())
         return pipe.send(failure)
-    pipe.send(dict(status="ready"))
+    pipe.send(dict(status='ready'))
     while (job := pipe.recv()) is not None: pipe.send(attempt(work, base, *job))
 
 class _Packed:
@@ -91,7 +91,7 @@ class Processes:
     def __init__(self, setup, work, workers):
         self.packed, self.threads = cloudpickle.dumps((setup, work)), max(1, (os.cpu_count() or 1)//workers)
     def start(self):
-        here, there = (context := get_context("spawn")).Pipe()
+        here, there = (context := get_context('spawn')).Pipe()
         process = context.Process(target=_Packed(_serve), args=(there, self.packed, self.threads), daemon=True)
         process.start()
         there.close()
@@ -105,8 +105,8 @@ class Processes:
             try: yield worker, pipe.recv()
             except (EOFError, ConnectionResetError):
                 worker[0].join()
-                reason = f"its worker ended with exit code {worker[0].exitcode}; −9 is often a want of memory"
-                yield worker, dict(status="died", reason=reason.replace("code -", "code −"))
+                reason = f'its worker ended with exit code {worker[0].exitcode}; −9 is often a want of memory'
+                yield worker, dict(status='died', reason=reason.replace('code -', 'code −'))
     def stop(self, workers, idle):
         for process, pipe in idle: # these can end by themselves, and so clean up
             with suppress(OSError): pipe.send(None)
@@ -121,26 +121,26 @@ class Actors:
     "Workers as actors of a Ray cluster"
     def __init__(self, setup, work, workers, address, options=None):
         try: import ray
-        except ImportError: raise ValueError("a cluster needs Ray: pip install gen2gen[cluster]") from None
+        except ImportError: raise ValueError('a cluster needs Ray: pip install gen2gen[cluster]') from None
         self.ray, self.mine, self.jobs = ray, not ray.is_initialized(), {}
-        local = dict(num_cpus=workers, address="local", include_dashboard=False)
-        if self.mine: self._connect(local if address == "local" else dict(address=address))
+        local = dict(num_cpus=workers, address='local', include_dashboard=False)
+        if self.mine: self._connect(local if address == 'local' else dict(address=address))
         class Actor:
             def __init__(self, packed): self.packed, self.base = packed, ()
             def job(self, name, payload):
                 setup, work = cloudpickle.loads(self.packed)
                 try: self.base = self.base or (setup() if setup else None,)
                 except Exception as e:
-                    return dict(status="setup", reason=f"{type(e).__name__}: {e}", traceback=traceback.format_exc())
+                    return dict(status='setup', reason=f'{type(e).__name__}: {e}', traceback=traceback.format_exc())
                 return attempt(work, self.base[0], name, payload)
-        self.actor = ray.remote(Actor).options(**{"num_cpus": 1, **(options or {})})
+        self.actor = ray.remote(Actor).options(**{'num_cpus': 1, **(options or {})})
         self.packed = cloudpickle.dumps((setup, work))
     def _connect(self, where, tries=3):
-        "Ray gives its own node 30 s to start, which a busy machine may exceed."
-        try: self.ray.init(**where, log_to_driver=False, logging_level="error")
+        "Ray gives its own node 30 s to start, which a busy machine may exceed"
+        try: self.ray.init(**where, log_to_driver=False, logging_level='error')
         except Exception as e:
             self.ray.shutdown()
-            if tries == 1 or "timed out during startup" not in str(e): raise
+            if tries == 1 or 'timed out during startup' not in str(e): raise
             self._connect(where, tries-1)
     def start(self): return self.actor.remote(self.packed)
     def send(self, worker, name, payload): self.jobs[worker.job.remote(name, payload)] = worker
@@ -149,7 +149,7 @@ class Actors:
             worker = self.jobs.pop(ref)
             try: yield worker, self.ray.get(ref)
             except self.ray.exceptions.RayError as e:
-                yield worker, dict(status="died", reason=f"its actor is gone ({type(e).__name__})")
+                yield worker, dict(status='died', reason=f'its actor is gone ({type(e).__name__})')
     def stop(self, workers, idle):
         for w in workers: self.ray.kill(w)
         if self.mine: self.ray.shutdown()
@@ -159,57 +159,57 @@ class Actors:
 def claimed(
     out, # folder; made if it is not there
 ):
-    "Hold a sweep's folder alone. `BlockingIOError` if another process does."
+    "Hold a sweep's folder alone. `BlockingIOError` if another process does"
     out = Path(out)
     try:
-        for part in ("results", "failed"): (out/part).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out/"sweep.lock", timeout=0)
+        for part in ('results', 'failed'): (out/part).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out/'sweep.lock', timeout=0)
         lock.acquire()
     except Timeout:
-        raise BlockingIOError(f"{out}: another sweep is writing there; wait until it is done, stop it, "
-                              "or give another folder") from None
+        raise BlockingIOError(f'{out}: another sweep is writing there; wait until it is done, stop it, '
+                              'or give another folder') from None
     except OSError as e:
-        raise OSError(e.errno, f"{out} cannot be written ({e.strerror}): choose another folder or make room") from e
+        raise OSError(e.errno, f'{out} cannot be written ({e.strerror}): choose another folder or make room') from e
     try:
-        for part in out.rglob(".part-*"): shutil.rmtree(part, ignore_errors=True) # left half-written by a killed sweep
+        for part in out.rglob('.part-*'): shutil.rmtree(part, ignore_errors=True) # left half-written by a killed sweep
         yield out
     finally: lock.release()
 
 # %% ../nbs/41_sweep.ipynb #5752d6d1
 def _check_jobs(jobs, workers):
-    if not jobs: raise ValueError("there are no jobs: give a dict, name → payload")
-    if workers < 1: raise ValueError(f"workers={workers}: at least one is needed")
+    if not jobs: raise ValueError('there are no jobs: give a dict, name → payload')
+    if workers < 1: raise ValueError(f'workers={workers}: at least one is needed')
     if bad := [o for o in jobs if not re.fullmatch(r"\w[\w .-]*", str(o))]:
         raise ValueError(f"the job's name {bad[0]!r} is to name a file; "
-                         "use letters, digits, blanks, dots and dashes")
+                         'use letters, digits, blanks, dots and dashes')
 
 def _begin(out, settings, resume):
-    "Write down the settings of a new sweep, or check those of an old one."
-    now, file = json.loads(json.dumps(settings)), out/"sweep.json"
+    "Write down the settings of a new sweep, or check those of an old one"
+    now, file = json.loads(json.dumps(settings)), out/'sweep.json'
     if not file.exists(): return _write_json(file, now)
     if not resume:
-        raise FileExistsError(f"{out} holds a sweep already: go on with it by resume=True, "
-                              "or give another folder")
-    try: then = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError: raise ValueError(f"{file} is damaged: give another folder as out") from None
+        raise FileExistsError(f'{out} holds a sweep already: go on with it by resume=True, '
+                              'or give another folder')
+    try: then = json.loads(file.read_text(encoding='utf-8'))
+    except ValueError: raise ValueError(f'{file} is damaged: give another folder as out') from None
     changed = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
-    if other := [f"{k}: {then.get(k)!r} then, {now.get(k)!r} now" for k in changed]:
+    if other := [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in changed]:
         raise ValueError(f"{out} holds a sweep with other settings ({'; '.join(other)}): "
-                         "go on with its settings, or give another folder")
+                         'go on with its settings, or give another folder')
 
 def _keep(out, name, told):
-    "Write down the outcome of a job."
-    failed = out/"failed"/f"{name}.json"
-    if told["status"] == "done":
-        try: save_result(told["result"] | dict(seconds=told["seconds"]), out/"results"/f"{name}.safetensors")
-        except (ValueError, TypeError) as e: told = dict(status="failed", reason=str(e), seconds=told["seconds"])
-    if told["status"] == "failed": _write_json(failed, told)
+    "Write down the outcome of a job"
+    failed = out/'failed'/f'{name}.json'
+    if told['status'] == 'done':
+        try: save_result(told['result'] | dict(seconds=told['seconds']), out/'results'/f'{name}.safetensors')
+        except (ValueError, TypeError) as e: told = dict(status='failed', reason=str(e), seconds=told['seconds'])
+    if told['status'] == 'failed': _write_json(failed, told)
     else: failed.unlink(missing_ok=True)
-    return told["status"]
+    return told['status']
 
 # %% ../nbs/41_sweep.ipynb #08064eae
 def _drive(crew, workers, jobs, names, keep):
-    "Give the named jobs to at most so many workers; `keep(name, outcome)` gets each outcome."
+    "Give the named jobs to at most so many workers; `keep(name, outcome)` gets each outcome"
     queue, busy, idle, deaths, ready, every = deque(names), {}, [], Counter(), set(), []
     try:
         while queue or busy:
@@ -221,14 +221,14 @@ def _drive(crew, workers, jobs, names, keep):
                 busy[id(worker)] = worker, queue.popleft()
                 crew.send(worker, busy[id(worker)][1], jobs[busy[id(worker)][1]])
             for worker, told in crew.wait([w for w, _ in busy.values()], 1.):
-                if told["status"] == "ready":
+                if told['status'] == 'ready':
                     ready.add(id(worker))
                     continue
                 _, name = busy.pop(id(worker))
-                if told["status"] == "setup":
-                    cause = RuntimeError(told["traceback"])
+                if told['status'] == 'setup':
+                    cause = RuntimeError(told['traceback'])
                     raise ValueError(f"a worker could not be set up: {told['reason']}") from cause
-                if told["status"] != "died":
+                if told['status'] != 'died':
                     idle.append(worker)
                     keep(name, told)
                     continue
@@ -236,34 +236,34 @@ def _drive(crew, workers, jobs, names, keep):
                     raise RuntimeError(f"a worker died while it started: {told['reason']}")
                 deaths[name] += 1
                 if deaths[name] < 2: queue.appendleft(name)
-                else: keep(name, dict(status="failed", reason=f"{told['reason']}, twice", seconds=None))
+                else: keep(name, dict(status='failed', reason=f"{told['reason']}, twice", seconds=None))
     finally: crew.stop(every, idle)
 
 def sweep(
-    jobs:dict, # name → payload, which is handed to `work`
+    jobs: dict, # name → payload, which is handed to `work`
     work, # function (base, name, payload) → dict of arrays and what JSON can hold
     out, # folder of the results
     setup=None, # function () → base, called once in each worker
-    workers:int=1, # at a time
-    ray:str=None, # address of a Ray cluster, or "local"; None: processes of this machine
-    ray_options:dict=None, # of each actor: num_cpus, num_gpus, …
-    settings:dict=None, # that a sweep must share with the one it goes on with
-    resume:bool=False, # go on with the sweep in `out`
-    retry:bool=False, # do failed jobs again
-    progress:bool=True, # show a bar with the time left
+    workers: int=1, # at a time
+    ray: str=None, # address of a Ray cluster, or "local"; None: processes of this machine
+    ray_options: dict=None, # of each actor: num_cpus, num_gpus, …
+    settings: dict=None, # that a sweep must share with the one it goes on with
+    resume: bool=False, # go on with the sweep in `out`
+    retry: bool=False, # do failed jobs again
+    progress: bool=True, # show a bar with the time left
 ): # the `DataFrame` of `gather`. `BlockingIOError` if another sweep has the folder, `OSError` if it cannot be written
-    "Do every job that has not been done."
+    "Do every job that has not been done"
     from tqdm.auto import tqdm
     _check_jobs(jobs, workers)
     with claimed(out) as folder:
         _begin(folder, settings or {}, resume)
-        over = {p.stem for part in ["results"] + ["failed"]*(not retry) for p in (folder/part).iterdir()}
+        over = {p.stem for part in ['results'] + ['failed']*(not retry) for p in (folder/part).iterdir()}
         names, failures = [o for o in jobs if o not in over], 0
-        with tqdm(total=len(jobs), initial=len(jobs)-len(names), desc="sweep", unit="job", smoothing=0,
+        with tqdm(total=len(jobs), initial=len(jobs)-len(names), desc='sweep', unit='job', smoothing=0,
                   disable=not progress) as bar:
             def keep(name, told):
                 nonlocal failures
-                failures += _keep(folder, name, told) == "failed"
+                failures += _keep(folder, name, told) == 'failed'
                 bar.set_postfix(failed=failures, refresh=False)
                 bar.update()
             try:
@@ -272,8 +272,8 @@ def sweep(
                     else: crew = Processes(setup, work, workers)
                     _drive(crew, workers, jobs, names, keep)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"stopped with {bar.n} of {len(jobs)} jobs done; "
-                                        "go on with resume=True") from None
+                raise KeyboardInterrupt(f'stopped with {bar.n} of {len(jobs)} jobs done; '
+                                        'go on with resume=True') from None
         return gather(folder, jobs)
 
 # %% ../nbs/41_sweep.ipynb #bf6581fe
@@ -281,21 +281,21 @@ def gather(
     out, # folder of a sweep
     jobs=None, # names to list, also those with no outcome yet; None: those with one
 ): # `DataFrame` with columns job, status ("done", "failed", "open"), reason, seconds, …; also in `out`/results.parquet
-    "The outcomes of a sweep as one table."
+    "The outcomes of a sweep as one table"
     import pandas as pd
     out, rows = Path(out), []
-    done, failed = ({p.stem: p for p in (out/part).glob(f"*.{ext}")}
-                    for part, ext in (("results", "safetensors"), ("failed", "json")))
+    done, failed = ({p.stem: p for p in (out/part).glob(f'*.{ext}')}
+                    for part, ext in (('results', 'safetensors'), ('failed', 'json')))
     for name in (sorted({*done, *failed}) if jobs is None else jobs):
         if name in done:
             result = load_result(done[name]).items()
-            told = dict(status="done") | {k: v for k, v in result if not isinstance(v, np.ndarray)}
+            told = dict(status='done') | {k: v for k, v in result if not isinstance(v, np.ndarray)}
         elif name in failed:
-            outcome = json.loads(failed[name].read_text(encoding="utf-8"))
-            told = {k: v for k, v in outcome.items() if k != "traceback"}
-        else: told = dict(status="open")
+            outcome = json.loads(failed[name].read_text(encoding='utf-8'))
+            told = {k: v for k, v in outcome.items() if k != 'traceback'}
+        else: told = dict(status='open')
         row = {k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in told.items()}
         rows.append(dict(job=name, status=None, reason=None, seconds=None) | row)
-    df = pd.DataFrame(rows, columns=None if rows else ["job", "status", "reason", "seconds"])
-    with whole(out/"results.parquet", _REMEDY) as part: df.to_parquet(part, index=False)
+    df = pd.DataFrame(rows, columns=None if rows else ['job', 'status', 'reason', 'seconds'])
+    with whole(out/'results.parquet', _REMEDY) as part: df.to_parquet(part, index=False)
     return df

@@ -29,7 +29,7 @@ from .scenes import shape_mask, stills, texture
 
 # %% ../nbs/20_tasks.ipynb #cd1c53f0
 def _chance(seed, i, what):
-    "A torch generator for one purpose of pair i."
+    "A torch generator for one purpose of pair i"
     seeds = np.random.SeedSequence((seed, i, what))
     return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
@@ -42,10 +42,10 @@ def _scene(g, size):
 def _uint8(x): return (x.movedim(-3, -1)*255).round().to(torch.uint8).numpy()
 
 def scene_pictures(
-    n:int, # pictures
-    seed:int=0, # of everything random
-    size:int=32, # side, pixels
-)->np.ndarray: # (n, size, size, 3) uint8
+    n: int, # pictures
+    seed: int=0, # of everything random
+    size: int=32, # side, pixels
+) -> np.ndarray: # (n, size, size, 3) uint8
     "Still scenes that no pretraining has seen, with something in each"
     return np.stack([_scene(_chance(seed, i, 0), size) for i in range(n)])
 
@@ -53,14 +53,14 @@ def scene_pictures(
 TASK_PHOTOS = tuple(o for o in COLOUR_PHOTOS if o not in PRETRAINING_PHOTOS)
 
 def photo_pictures(
-    n:int, # pictures
-    seed:int=0, # of scales and places
-    size:int=32, # side, pixels
+    n: int, # pictures
+    seed: int=0, # of scales and places
+    size: int=32, # side, pixels
     names=TASK_PHOTOS, # photographs to take turns
-)->np.ndarray: # (n, size, size, 3) uint8. `ValueError` for a photograph that pretraining uses
+) -> np.ndarray: # (n, size, size, 3) uint8. `ValueError` for a photograph that pretraining uses
     "Crops of photographs that no pretraining has seen"
     if bad := [o for o in names if o in PRETRAINING_PHOTOS]:
-        raise ValueError(f"the photograph {bad[0]!r} is in the pretraining of tiny; "
+        raise ValueError(f'the photograph {bad[0]!r} is in the pretraining of tiny; '
                          f"there are {', '.join(TASK_PHOTOS)}")
     x = photos(list(names), size, crops=-(-n//len(names)), seed=seed)
     return x.reshape(len(names), -1, size, size, 3).swapaxes(0, 1).reshape(-1, size, size, 3)[:n]
@@ -69,26 +69,26 @@ def photo_pictures(
 def _named(source):
     "The photographs that a source names, or None"
     names = [source] if isinstance(source, str) else source
-    if isinstance(source, str) and source == "photos": return TASK_PHOTOS
+    if isinstance(source, str) and source == 'photos': return TASK_PHOTOS
     return tuple(names) if all(isinstance(o, str) for o in names) else None
 
 def _given(pictures, n, seed, layers):
     "n of the pictures, or, for layers, sets of them"
-    x = as_pictures(pictures, "source")
+    x = as_pictures(pictures, 'source')
     if not layers and n > len(x):
-        raise ValueError(f"n={n}: there are {len(x)} pictures to make pairs of; give 1 ≤ n ≤ {len(x)}")
+        raise ValueError(f'n={n}: there are {len(x)} pictures to make pairs of; give 1 ≤ n ≤ {len(x)}')
     order = np.random.default_rng(seed).permutation(len(x))
     return x[order[:n]] if not layers else x[order[(np.arange(n)[:, None] + np.arange(layers)) % len(x)]]
 
 def materials(
     source, # "scenes", "photos", names of photographs, or pictures (m, H, W, 3) uint8
-    n:int, # pairs to be made of them
-    seed:int=0, # of everything random
-    size:int=32, # side, pixels; pictures that are given keep theirs
-    layers:int=0, # textures for each pair; 0: one whole picture
-)->np.ndarray: # (n, size, size, 3) uint8, or (n, layers, size, size, 3). `ValueError` for an unknown source
+    n: int, # pairs to be made of them
+    seed: int=0, # of everything random
+    size: int=32, # side, pixels; pictures that are given keep theirs
+    layers: int=0, # textures for each pair; 0: one whole picture
+) -> np.ndarray: # (n, size, size, 3) uint8, or (n, layers, size, size, 3). `ValueError` for an unknown source
     "What pairs are made of"
-    if isinstance(source, str) and source == "scenes":
+    if isinstance(source, str) and source == 'scenes':
         if not layers: return scene_pictures(n, seed, size)
         return np.stack([_uint8(texture(layers, size, _chance(seed, i, 1))) for i in range(n)])
     names = _named(source)
@@ -106,10 +106,10 @@ class Task:
     name: str
     about: str # in one line
     make: Callable = None # (picture or textures, numpy generator) → input and target, each (H, W, 3) uint8
-    metric: str = "psnr" # a name in `METRICS`
+    metric: str = 'psnr' # a name in `METRICS`
     n: int = 1 # pairs it is usually learned from
-    transition: str = "discrete" # a name in `TRANSITIONS`
-    split: str = "further" # "development", "test" or "further"
+    transition: str = 'discrete' # a name in `TRANSITIONS`
+    split: str = 'further' # "development", "test" or "further"
     seen: bool = False # does a clip of the pretraining show the same change?
     kin: tuple = () # kinds of clip in `clips` that are related
     layers: int = 0 # textures it paints with; 0: it changes a whole picture
@@ -120,7 +120,7 @@ class Task:
 TASKS = {}
 
 def define(
-    about:str, # one line
+    about: str, # one line
     **facts, # the other fields of `Task`
 ):
     "Register a function as the task of its name"
@@ -130,7 +130,7 @@ def define(
     return register
 
 # %% ../nbs/20_tasks.ipynb #f7892bbb
-@define("Left–right mirror", split="development", seen=True, kin=("mirror", "mirror_wipe"))
+@define('Left–right mirror', split='development', seen=True, kin=('mirror', 'mirror_wipe'))
 def hflip(
     x, # (H, W, 3) uint8
     rng, # numpy generator
@@ -140,26 +140,26 @@ def hflip(
 
 # %% ../nbs/20_tasks.ipynb #64301325
 def _draw(pairs, n, seed):
-    "n of the pairs; sets of one seed are nested."
+    "n of the pairs; sets of one seed are nested"
     if n > len(pairs):
-        raise ValueError(f"n={n}: there are {len(pairs)} pairs to choose from; give 1 ≤ n ≤ {len(pairs)}")
+        raise ValueError(f'n={n}: there are {len(pairs)} pairs to choose from; give 1 ≤ n ≤ {len(pairs)}')
     return pairs[np.random.default_rng(seed).permutation(len(pairs))[:n]]
 
 def _pairs(self,
-    n:int=None, # how many; None: the task's own number
-    seed:int=0, # of everything random; sets of one seed are nested
-    size:int=32, # side, pixels; pictures that are given keep theirs
-    source="scenes", # "scenes", "photos", names of photographs, pictures (m, H, W, 3) uint8, or `Pairs`
-)->Pairs: # `ValueError` for an unknown source or too few pictures
+    n: int=None, # how many; None: the task's own number
+    seed: int=0, # of everything random; sets of one seed are nested
+    size: int=32, # side, pixels; pictures that are given keep theirs
+    source='scenes', # "scenes", "photos", names of photographs, pictures (m, H, W, 3) uint8, or `Pairs`
+) -> Pairs: # `ValueError` for an unknown source or too few pictures
     "Pairs of the task"
     n = self.n if n is None else n
-    if n < 1 or size < 8: raise ValueError(f"n={n}, size={size}: a task needs n ≥ 1 and size ≥ 8")
-    if self.folder: return _draw(load_pairs(self.folder, size, "pad"), n, seed)
+    if n < 1 or size < 8: raise ValueError(f'n={n}, size={size}: a task needs n ≥ 1 and size ≥ 8')
+    if self.folder: return _draw(load_pairs(self.folder, size, 'pad'), n, seed)
     if isinstance(source, Pairs) and self.layers: return _draw(source, n, seed)
-    source = getattr(source, "inputs", source)
+    source = getattr(source, 'inputs', source)
     if self.shared: x = np.repeat(materials(source, 1, 0, size, self.layers), n, 0)
     else: x = materials(source, n, seed, size, self.layers)
-    if self.world and isinstance(source, str) and source == "scenes": x = np.stack([self.world(o) for o in x])
+    if self.world and isinstance(source, str) and source == 'scenes': x = np.stack([self.world(o) for o in x])
     inputs, targets = zip(*(self.make(o, np.random.default_rng((seed, i))) for i, o in enumerate(x)))
     return Pairs([np.ascontiguousarray(o) for o in inputs], [np.ascontiguousarray(o) for o in targets])
 
@@ -168,43 +168,43 @@ Task.pairs = _pairs
 # %% ../nbs/20_tasks.ipynb #daaff421
 def task(
     name, # in `TASKS`, or a folder or .zip with input/ and target/
-)->Task: # `ValueError` for what is neither
+) -> Task: # `ValueError` for what is neither
     "A task by name, or your own from a folder"
     if isinstance(name, Task): return name
     if str(name) in TASKS: return TASKS[str(name)]
     path = Path(name)
     if path.is_dir() or path.is_file():
-        return Task(path.stem, f"The pairs in {path}", folder=path, n=len(load_pairs(path, 8, "pad")))
+        return Task(path.stem, f'The pairs in {path}', folder=path, n=len(load_pairs(path, 8, 'pad')))
     near = difflib.get_close_matches(str(name), TASKS, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = f' (did you mean {near[0]!r}?)' if near else ''
     raise ValueError(f"there is no task {str(name)!r}{hint}; there are {', '.join(TASKS)}, "
-                     "or give a folder with input/ and target/")
+                     'or give a folder with input/ and target/')
 
 # %% ../nbs/20_tasks.ipynb #c2ea238a
-@define("Top–bottom mirror", split="test")
+@define('Top–bottom mirror', split='test')
 def vflip(x, rng):
     "Top and bottom change places"
     return x, x[::-1]
 
-@define("Quarter turn to the left", split="test")
+@define('Quarter turn to the left', split='test')
 def rot90(x, rng):
     "The picture lies on its left side; square pictures only"
     return x, np.rot90(x)
 
-@define("Shift to the right by a quarter of the width; what leaves comes in again on the left",
-        split="development", seen=True, kin=("scroll", "pan"))
+@define('Shift to the right by a quarter of the width; what leaves comes in again on the left',
+        split='development', seen=True, kin=('scroll', 'pan'))
 def shift(x, rng):
     "What leaves on the right comes in on the left"
     return x, np.roll(x, x.shape[1]//4, 1)
 
 # %% ../nbs/20_tasks.ipynb #611c6f61
-@define("Zoom into the middle, twice as large", split="development", seen=True, kin=("zoom", "punch_in"))
+@define('Zoom into the middle, twice as large', split='development', seen=True, kin=('zoom', 'punch_in'))
 def zoom(x, rng):
     "The middle half of each side fills the picture"
     h, w = x.shape[:2]
     return x, np.asarray(Image.fromarray(x).resize((w, h), Image.Resampling.BICUBIC, box=(w/4, h/4, 3*w/4, 3*h/4)))
 
-@define("A picture cut into four, the pieces in random places, is put together", n=30, kin=("swap_halves",))
+@define('A picture cut into four, the pieces in random places, is put together', n=30, kin=('swap_halves',))
 def jigsaw(x, rng):
     "Quarters in a random order → the picture"
     h, w = (s//2 for s in x.shape[:2])
@@ -221,7 +221,7 @@ RAMP = np.array([(18, 30, 80), (40, 110, 160), (60, 130, 70),
 
 def terrain(
     x, # (H, W, 3) uint8
-)->np.ndarray: # (H, W, 3) uint8
+) -> np.ndarray: # (H, W, 3) uint8
     "Colours that follow brightness"
     l = color.rgb2gray(x)
     channels = [np.interp(l, np.linspace(0, 1, len(RAMP)), RAMP[:, c]) for c in range(3)]
@@ -229,30 +229,30 @@ def terrain(
 
 def _grey(x): return np.repeat((255*color.rgb2gray(x)).round().astype(np.uint8)[..., None], 3, -1)
 
-@define("A grey picture gets its colours", n=10, split="development", seen=True, kin=("grey",), world=terrain)
+@define('A grey picture gets its colours', n=10, split='development', seen=True, kin=('grey',), world=terrain)
 def colorize(x, rng):
     "Grey → colour"
     return _grey(x), x
 
 # %% ../nbs/20_tasks.ipynb #352b1f9e
-@define("Negative", split="development", seen=True, kin=("negative",))
+@define('Negative', split='development', seen=True, kin=('negative',))
 def invert(x, rng):
     "Every channel is turned over"
     return x, 255-x
 
-@define("Red, green and blue change places", split="test")
+@define('Red, green and blue change places', split='test')
 def permute(x, rng):
     "Red → green → blue → red"
     return x, x[..., [2, 0, 1]]
 
 # %% ../nbs/20_tasks.ipynb #d4cf447d
-@define("A blurred picture becomes sharp", n=10, split="development", seen=True, kin=("focus",))
+@define('A blurred picture becomes sharp', n=10, split='development', seen=True, kin=('focus',))
 def deblur(x, rng):
     "Gaussian blur of 1/25 of the side → sharp"
     s = x.shape[0]/25
-    return ndimage.gaussian_filter(x.astype(float), (s, s, 0), mode="nearest").round().astype(np.uint8), x
+    return ndimage.gaussian_filter(x.astype(float), (s, s, 0), mode='nearest').round().astype(np.uint8), x
 
-@define("A black window is filled with what was there", n=30, split="development", seen=True, kin=("bars", "vanish"))
+@define('A black window is filled with what was there', n=30, split='development', seen=True, kin=('bars', 'vanish'))
 def inpaint(x, rng):
     "A rectangle of a quarter to a half of each side is missing"
     (h, w), y = x.shape[:2], x.copy()
@@ -262,12 +262,12 @@ def inpaint(x, rng):
     return y, x
 
 # %% ../nbs/20_tasks.ipynb #2e86b528
-@define("Canny edges, white on black", metric="edge_f1", split="test")
+@define('Canny edges, white on black', metric='edge_f1', split='test')
 def edges(x, rng):
     "Canny at a scale of one pixel, on luminance"
     return x, np.repeat(np.uint8(255)*feature.canny(color.rgb2gray(x), sigma=1.)[..., None], 3, -1)
 
-@define("Strong edges are drawn into the picture in black", split="development", seen=True)
+@define('Strong edges are drawn into the picture in black', split='development', seen=True)
 def outline(x, rng):
     "Black where Sobel's gradient of luminance is over 0.07"
     return x, np.where((filters.sobel(color.rgb2gray(x)) > .07)[..., None], np.uint8(0), x)
@@ -278,7 +278,7 @@ def layered(
     g, # torch generator
     radius=None, # (k−1,) of the shapes, from back to front, in half sides; None: random
     haze=None, # (k,) share of fog in each layer; None: none
-)->tuple: # picture (H, W, 3) uint8; visible (k, H, W) bool, disjoint
+) -> tuple: # picture (H, W, 3) uint8; visible (k, H, W) bool, disjoint
     "Shapes over a ground, from back to front"
     k, s = len(tex), tex.shape[1]
     a = shape_mask(k-1, s, g, radius=radius).numpy()[:, 0]
@@ -293,14 +293,14 @@ def layered(
 
 def as_mask(
     m, # (H, W) bool
-)->np.ndarray: # (H, W, 3) uint8, white on black
+) -> np.ndarray: # (H, W, 3) uint8, white on black
     "A mask as a picture"
     return np.repeat(np.uint8(255)*m[..., None], 3, -1)
 
 def _torch(rng): return torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 # %% ../nbs/20_tasks.ipynb #e64f2d85
-@define("Foreground, white on black", metric="iou", n=30, split="test", layers=4)
+@define('Foreground, white on black', metric='iou', n=30, split='test', layers=4)
 def mask(
     tex, # (k, H, W, 3) uint8 textures
     rng,
@@ -309,7 +309,7 @@ def mask(
     x, visible = layered(tex[:1+rng.integers(1, 4)], _torch(rng))
     return x, as_mask(~visible[0])
 
-@define("Order of the layers, the nearest white", n=30, split="test", layers=6)
+@define('Order of the layers, the nearest white', n=30, split='test', layers=6)
 def depth(tex, rng):
     "Five hazy layers over a ground → grey levels"
     k = len(tex)
@@ -318,19 +318,19 @@ def depth(tex, rng):
     return x, np.repeat(grey[..., None], 3, -1)
 
 # %% ../nbs/20_tasks.ipynb #836d4048
-@define("A mask becomes a picture of one world", split="test", layers=2, shared=True)
+@define('A mask becomes a picture of one world', split='test', layers=2, shared=True)
 def mask2image(tex, rng):
     "White becomes the material, black the ground"
     x, visible = layered(tex[[0, 1, 1]], _torch(rng))
     return as_mask(~visible[0]), x
 
-@define("A picture of one world becomes its mask", metric="iou", layers=2, shared=True)
+@define('A picture of one world becomes its mask', metric='iou', layers=2, shared=True)
 def image2mask(tex, rng):
     "The way back"
     return mask2image(tex, rng)[::-1]
 
 # %% ../nbs/20_tasks.ipynb #5e1ee28f
-@define("A person becomes the picture of the pose", metric="pck", n=30, split="test", kin=("walker",), layers=5)
+@define('A person becomes the picture of the pose', metric='pck', n=30, split='test', kin=('walker',), layers=5)
 def pose(tex, rng):
     "A dressed figure on a ground → its joints"
     size = tex.shape[1]
@@ -345,16 +345,16 @@ def pose(tex, rng):
     return x.round().astype(np.uint8), pose_picture(j, size=size)
 
 # %% ../nbs/20_tasks.ipynb #90525e02
-@define("Pixel art: blocks and twelve colours", kin=("mosaic", "posterize"))
+@define('Pixel art: blocks and twelve colours', kin=('mosaic', 'posterize'))
 def pixel_art(x, rng):
     "Blocks of 1/16 of the side, at least 2 pixels"
     h, w = x.shape[:2]
     k = max(2, h//16)
     small = Image.fromarray(x).resize((w//k, h//k), Image.Resampling.BOX)
     small = small.quantize(12, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return x, np.asarray(small.convert("RGB").resize((w, h), Image.Resampling.NEAREST))
+    return x, np.asarray(small.convert('RGB').resize((w, h), Image.Resampling.NEAREST))
 
-@define("Cubism: shaded facets")
+@define('Cubism: shaded facets')
 def cubism(x, rng):
     "About 45 facets, light on one side"
     h, w = x.shape[:2]
@@ -363,15 +363,15 @@ def cubism(x, rng):
     yx = np.indices((h, w)).transpose(1, 2, 0)
     facet = np.abs(yx[:, :, None]-centre).sum(-1).argmin(-1)
     tilt = (yx-centre[facet]).sum(-1)*np.where(facet % 2, 1, -1)*3.2/h
-    y = color.label2rgb(facet, x, kind="avg", bg_label=-1)*(1+tilt[..., None])*.85 + np.array((18, 14, 9))
-    if h >= 64: y[segmentation.find_boundaries(facet, mode="inner")] *= .55
+    y = color.label2rgb(facet, x, kind='avg', bg_label=-1)*(1+tilt[..., None])*.85 + np.array((18, 14, 9))
+    if h >= 64: y[segmentation.find_boundaries(facet, mode='inner')] *= .55
     return x, y.clip(0, 255).astype(np.uint8)
 
 # %% ../nbs/20_tasks.ipynb #baeaddcc
 INKS = np.array([(25, 28, 60), (38, 70, 120), (110, 150, 170), (225, 210, 175), (245, 236, 214),
                  (190, 70, 50), (205, 150, 80), (110, 120, 70), (70, 60, 55)], np.uint8)
 
-@define("Ukiyo-e: flat areas in nine inks, with contours")
+@define('Ukiyo-e: flat areas in nine inks, with contours')
 def ukiyo_e(x, rng):
     "The nearest ink in CIELAB, colours taken 1.4 times as strong"
     flat = restoration.denoise_tv_chambolle(x/255., weight=.12, channel_axis=-1)
@@ -395,7 +395,7 @@ def _flow(light):
 
 def _strokes(x, v, steps):
     "Mean along stream lines"
-    read = lambda a, q: ndimage.map_coordinates(a, q[::-1], order=1, mode="reflect")
+    read = lambda a, q: ndimage.map_coordinates(a, q[::-1], order=1, mode='reflect')
     total = 0
     for sign in (1, -1):
         q = np.indices(v.shape[1:])[::-1].astype(float)
@@ -405,7 +405,7 @@ def _strokes(x, v, steps):
     return total/(2*steps)
 
 # %% ../nbs/20_tasks.ipynb #dc5a0733
-@define("Starry night: swirling strokes in blue and yellow")
+@define('Starry night: swirling strokes in blue and yellow')
 def starry_night(x, rng):
     "Strokes of a fifth of the side; the grain is the same for every picture"
     h = x.shape[0]
@@ -424,10 +424,10 @@ def measure(
     test, # `Pairs` that no training set holds
     ns=None, # sizes of the training sets; None: the task's own
     seeds=(0, 1, 2), # of the choice and of the training
-    methods=("lora", "copy", "random", "scratch"), # names in `METHODS` of `evaluate`
-    note="", # where the pictures come from, for the file
+    methods=('lora', 'copy', 'random', 'scratch'), # names in `METHODS` of `evaluate`
+    note='', # where the pictures come from, for the file
     **budget, # of `finetune`
-)->Path: # the file
+) -> Path: # the file
     "Learn a task with every method, and write the scores"
     from gen2gen.evaluate import evaluate, save_results
     from gen2gen.registry import load_vdm
@@ -436,7 +436,7 @@ def measure(
     df = evaluate(pool, test, ns=ns, seeds=seeds, methods=methods, metrics=[t.metric], task=t.name,
                   progress=False, **budget)
     return save_results(df, path, digits=4, task=t.name, ns=ns, seeds=seeds, pool=len(pool), test=len(test),
-                        size=list(test.size), pictures=note, vdm=load_vdm("tiny"), **budget)
+                        size=list(test.size), pictures=note, vdm=load_vdm('tiny'), **budget)
 
 def measured(
     *paths, # .csv files of `measure`
@@ -446,9 +446,9 @@ def measured(
     there = [o for o in paths if Path(o).exists()]
     if not there: return _not_run(paths)
     table = pd.concat([curves(load_results(o).assign(task=_label(o))) for o in there])
-    return table.set_index(["task", "n", "method"])[["metric", "mean", "low", "high", "images", "seeds"]].round(3)
+    return table.set_index(['task', 'n', 'method'])[['metric', 'mean', 'low', 'high', 'images', 'seeds']].round(3)
 
-def _label(path): return Path(path).stem.removeprefix("task_")
+def _label(path): return Path(path).stem.removeprefix('task_')
 def _not_run(paths): return f"not run: {', '.join(Path(o).name for o in paths)}"
 
 # %% ../nbs/20_tasks.ipynb #612d98ee
@@ -457,13 +457,13 @@ def compared(
 ): # a table, a row for each file and n; or a sentence for what was not run
     "Fine-tuning and the best of its controls"
     from gen2gen.evaluate import crossed_ci, load_results
-    rows, told = [], "{:.3g}".format
+    rows, told = [], '{:.3g}'.format
     for path in (there := [Path(o) for o in paths if Path(o).exists()]):
-        for (n, metric), part in load_results(path).groupby(["n", "metric"]):
-            V = {m: o.pivot(index="image", columns="seed", values="value") for m, o in part.groupby("method")}
+        for (n, metric), part in load_results(path).groupby(['n', 'metric']):
+            V = {m: o.pivot(index='image', columns='seed', values='value') for m, o in part.groupby('method')}
             sign = 1 if get_metric(metric).higher_is_better else -1
-            best = max(V.keys()-{"lora"}, key=lambda m: sign*V[m].to_numpy().mean())
-            rows.append((_label(path), n, metric, told(crossed_ci(V["lora"])),
-                         f"{best} {told(crossed_ci(V[best]))}", told(crossed_ci(V["lora"]-V[best]))))
-    columns = ["task", "n", "metric", "fine-tuned", "best control", "difference"]
-    return pd.DataFrame(rows, columns=columns).set_index("task") if there else _not_run(paths)
+            best = max(V.keys()-{'lora'}, key=lambda m: sign*V[m].to_numpy().mean())
+            rows.append((_label(path), n, metric, told(crossed_ci(V['lora'])),
+                         f'{best} {told(crossed_ci(V[best]))}', told(crossed_ci(V['lora']-V[best]))))
+    columns = ['task', 'n', 'metric', 'fine-tuned', 'best control', 'difference']
+    return pd.DataFrame(rows, columns=columns).set_index('task') if there else _not_run(paths)

@@ -188,7 +188,7 @@ class Tiny(VDM):
 
 # %% ../nbs/07_tiny.ipynb #466c3b5d
 @patch
-def spell(self:Tiny,
+def spell(self: Tiny,
     prompt: str, # words of the vocabulary, with commas between them
 ) -> list: # their places; `ValueError` for a word that is not there
     "Words as places in the vocabulary"
@@ -199,7 +199,7 @@ def spell(self:Tiny,
     return [self.vocabulary.index(word) for word in words] or [0]
 
 @patch
-def embed(self:Tiny,
+def embed(self: Tiny,
     places: torch.Tensor, # in the vocabulary (n, W); 0 is silence
 ) -> torch.Tensor: # (n, 1, text_dim)
     "Captions as the text token"
@@ -208,7 +208,7 @@ def embed(self:Tiny,
 
 # %% ../nbs/07_tiny.ipynb #adda3a9e
 @patch
-def predict_clean(self:Tiny,
+def predict_clean(self: Tiny,
     z: torch.Tensor, # noised latents (n, 12, F, h, w)
     sigma: torch.Tensor, # (n,)
     condition: dict, # of `Tiny.condition`
@@ -222,7 +222,7 @@ def predict_clean(self:Tiny,
         return forward(self.transformer, z, t, self.text if text is None else text, self.block).float()
 
 @patch
-def loss(self:Tiny,
+def loss(self: Tiny,
     latents: torch.Tensor, # clean (n, 12, F, h, w)
     condition: dict, # of `Tiny.condition`, or `dict(first=latents[:, :, :1])`
     generator=None, # torch generator on the CPU
@@ -237,7 +237,7 @@ def loss(self:Tiny,
 # %% ../nbs/07_tiny.ipynb #cc07bf5e
 @patch
 @torch.no_grad()
-def sample(self:Tiny,
+def sample(self: Tiny,
     images, # uint8 (n, H, W, 3)
     generator=None, # torch generator on the CPU, or a list with one for each image
     steps: int=None, # Euler steps; None: `default_steps`

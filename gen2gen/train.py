@@ -35,18 +35,18 @@ from .vdm import VDM, check_videos, pair_latents
 
 # %% ../nbs/09_train.ipynb #e0bbe339
 def default_settings(
-    n:int, # training pairs
-    method:str='lora', # "lora" or "full"
+    n: int, # training pairs
+    method: str='lora', # "lora" or "full"
     vdm=None, # a VDM, whose own `defaults` go before
-)->dict: # steps, batch_size, lr (peak learning rate), rank
+) -> dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"
     return (dict(steps=100 if n < 10 else 200, batch_size=8, lr=1e-2 if method == 'lora' else 5e-3, rank=16)
             | (vdm.defaults if vdm and method == 'lora' else {}))
 
 # %% ../nbs/09_train.ipynb #d426f0dc
 def pairs_hash(
-    pairs:Pairs, # or None
-)->str: # 16 hexadecimal digits, or None
+    pairs: Pairs, # or None
+) -> str: # 16 hexadecimal digits, or None
     "The content of pairs: their pixels"
     return pairs and hashlib.sha256(str(pairs.inputs.shape).encode()+pairs.inputs.tobytes()
                                     +pairs.targets.tobytes()).hexdigest()[:16]
@@ -70,9 +70,9 @@ def _checked_pairs(vdm, train, heldout, n_frames):
         check_videos(vdm, n_frames, *pairs.size)
 
 def run_settings(
-    vdm:VDM, train:Pairs, heldout, # model, training pairs, held-out pairs or None
-    given:dict, # arguments of `finetune`, None where not given
-)->dict: # `ValueError` for a setting that cannot be
+    vdm: VDM, train: Pairs, heldout, # model, training pairs, held-out pairs or None
+    given: dict, # arguments of `finetune`, None where not given
+) -> dict: # `ValueError` for a setting that cannot be
     "The whole and checked settings of a run, ready for JSON"
     given = {k: v for k, v in given.items() if v is not None}
     check_settings(**given)
@@ -98,11 +98,11 @@ def run_settings(
 
 # %% ../nbs/09_train.ipynb #6e16bf75
 def batch_indices(
-    step:int, # steps done so far
-    n:int, # pairs
-    batch_size:int, # pairs a step
-    seed:int=0, # of the orders
-)->np.ndarray: # (batch_size,) indices 0 to n-1
+    step: int, # steps done so far
+    n: int, # pairs
+    batch_size: int, # pairs a step
+    seed: int=0, # of the orders
+) -> np.ndarray: # (batch_size,) indices 0 to n-1
     "The pairs of one step: epochs without replacement, one after the other"
     epochs, places = np.divmod(np.arange(step*batch_size, (step+1)*batch_size), n)
     order = {e: np.random.default_rng((seed, e)).permutation(n) for e in np.unique(epochs)}
@@ -111,9 +111,9 @@ def batch_indices(
 # %% ../nbs/09_train.ipynb #9f1bef98
 @contextmanager
 def trainable(
-    vdm:VDM, # the model
+    vdm: VDM, # the model
     config=None, # of the LoRA; None: every weight
-    seed:int=0, # of fresh LoRA weights
+    seed: int=0, # of fresh LoRA weights
 ):
     "The parameters to train, by name, while the block runs"
     if config is not None:
@@ -132,9 +132,9 @@ def trainable(
 class Trainer:
     "One fine-tuning run: all that changes from step to step"
     def __init__(self,
-        vdm:VDM, params:dict, # the model, and what `trainable` gave
-        settings:dict, # of `run_settings`
-        train:Pairs, heldout=None, # pairs
+        vdm: VDM, params: dict, # the model, and what `trainable` gave
+        settings: dict, # of `run_settings`
+        train: Pairs, heldout=None, # pairs
         transition='discrete', metric='psnr', augment=None, # as given to `finetune`
         accelerator=None, # accelerate's `Accelerator`
     ):
@@ -150,13 +150,13 @@ class Trainer:
 
 # %% ../nbs/09_train.ipynb #ec540f4d
 @patch
-def state(self:Trainer):
+def state(self: Trainer):
     "A copy of the trained weights, by name"
     return {k: p.detach().clone() for k, p in self.params.items()}
 
 @patch
-def put(self:Trainer,
-    state:dict, # name → tensor
+def put(self: Trainer,
+    state: dict, # name → tensor
 ):
     "Put weights in the place of the trained ones"
     with torch.no_grad():
@@ -164,7 +164,7 @@ def put(self:Trainer,
 
 # %% ../nbs/09_train.ipynb #3e73d880
 @patch
-def data(self:Trainer):
+def data(self: Trainer):
     "Latents and condition of the epoch that the next step belongs to"
     s = self.settings
     epoch = self.step*s['batch_size']//len(self.train) if self.augment else 0
@@ -197,7 +197,7 @@ def hold_interrupt():
 
 # %% ../nbs/09_train.ipynb #8b44268f
 @patch
-def gradient(self:Trainer):
+def gradient(self: Trainer):
     "Loss of the next batch, its gradient left in the parameters"
     s, acc, params = self.settings, self.accelerator, list(self.params.values())
     latents, condition = self.data()
@@ -223,7 +223,7 @@ def gradient(self:Trainer):
 
 # %% ../nbs/09_train.ipynb #8a5855fb
 @patch
-def update(self:Trainer):
+def update(self: Trainer):
     "One optimizer step; `FloatingPointError`, and no step, if loss, gradient or the new weights are not finite"
     s = self.settings
     loss = self.gradient()
@@ -244,7 +244,7 @@ def update(self:Trainer):
         raise FloatingPointError(f'{why}; train again with a lower lr than {s["lr"]:g}')
 
 @patch
-def refuse_useless(self:Trainer):
+def refuse_useless(self: Trainer):
     "`FloatingPointError` if what the last step left gives no finite loss: its pictures would be black"
     latents, condition = (self.latents, self.condition) if self.epoch is not None else self.data()
     one = {k: v[:1] if torch.is_tensor(v) else v for k, v in condition.items()}
@@ -255,7 +255,7 @@ def refuse_useless(self:Trainer):
 
 # %% ../nbs/09_train.ipynb #73badeef
 @patch
-def score(self:Trainer):
+def score(self: Trainer):
     "The held-out score if it is due and not yet taken, else None; keeps the weights if it is the best"
     s = self.settings
     due = self.heldout and (self.step % s['eval_every'] == 0 or self.step == s['steps'])
@@ -270,9 +270,9 @@ def score(self:Trainer):
 
 # %% ../nbs/09_train.ipynb #6712007d
 @patch
-def adapter(self:Trainer,
-    best:bool=True, # the best step by held-out score, if there is one; else the last
-)->Adapter:
+def adapter(self: Trainer,
+    best: bool=True, # the best step by held-out score, if there is one; else the last
+) -> Adapter:
     "What has been learned so far"
     step, score, state = self.best if best and self.best else (self.step, None, self.state())
     why = (f'best held-out {self.settings["metric"]} of {len(self.scores)-1}' if score is not None
@@ -287,7 +287,7 @@ def adapter(self:Trainer,
 CHECKPOINT = 'checkpoint.safetensors'
 
 @patch
-def save(self:Trainer,
+def save(self: Trainer,
     path, # the file; `OSError`, and the file as it was, if it cannot be written
 ):
     "Write a checkpoint"
@@ -304,7 +304,7 @@ def save(self:Trainer,
 
 # %% ../nbs/09_train.ipynb #88dfa2a9
 @patch
-def restore(self:Trainer,
+def restore(self: Trainer,
     path, # a checkpoint; `ValueError` if it is damaged or of a run with other settings
 ):
     "Take up a run where its checkpoint left it"
@@ -346,7 +346,7 @@ class Event:
 
 # %% ../nbs/09_train.ipynb #434cee7e
 def plot_curve(
-    settings:dict, # of an adapter: `adapter.settings`
+    settings: dict, # of an adapter: `adapter.settings`
     ax=None, # matplotlib axes; None: a new figure
 ):
     "Loss of each step, and the held-out score on a second axis; gives the figure"
@@ -381,11 +381,11 @@ class LivePlot:
 
 # %% ../nbs/09_train.ipynb #179b451c
 @patch
-def fit(self:Trainer,
+def fit(self: Trainer,
     file=None, # checkpoint to write; None: none
-    save_every:int=20, # steps from one checkpoint to the next
+    save_every: int=20, # steps from one checkpoint to the next
     callbacks=(), # functions of an `Event`
-    progress:bool=True, # show a bar
+    progress: bool=True, # show a bar
 ):
     "Train to the last step, or until a callback stops it"
     s, main = self.settings, self.accelerator.is_main_process
@@ -407,10 +407,10 @@ def fit(self:Trainer,
 
 # %% ../nbs/09_train.ipynb #93c57da3
 @patch
-def run(self:Trainer,
+def run(self: Trainer,
     file=None, # checkpoint
     **kwargs, # of `fit`
-)->Adapter:
+) -> Adapter:
     "`fit`, with what becomes of the run when it is interrupted"
     try: self.fit(file, **kwargs)
     except StopFinetuning: self.settings['stopped_early'] = True
@@ -486,33 +486,33 @@ def _finished(out, vdm, settings):
 
 # %% ../nbs/09_train.ipynb #07d797bb
 def finetune(
-    train:Pairs, # n pairs to learn from
+    train: Pairs, # n pairs to learn from
     vdm='tiny', # name, folder or loaded VDM
     transition='discrete', # name or function, see `gen2gen.transitions`; None: discrete
-    seed:int=None, # of LoRA's start, order of pairs and noise; None: 42, as in the paper's Table 5
-    method:str='lora', # "lora", or "full": every weight, the from-scratch control
-    heldout:Pairs=None, # pairs to choose the best step by; never trained on
-    n_frames:int=None, # F, frames of a transition; None: the model's default
-    steps:int=None, batch_size:int=None, lr:float=None, rank:int=None, # None: see `default_settings`
-    alpha:float=None, # α; None: rank
+    seed: int=None, # of LoRA's start, order of pairs and noise; None: 42, as in the paper's Table 5
+    method: str='lora', # "lora", or "full": every weight, the from-scratch control
+    heldout: Pairs=None, # pairs to choose the best step by; never trained on
+    n_frames: int=None, # F, frames of a transition; None: the model's default
+    steps: int=None, batch_size: int=None, lr: float=None, rank: int=None, # None: see `default_settings`
+    alpha: float=None, # α; None: rank
     augment=None, # arguments of `Pairs.augment`, or a function (pairs, seed) → Pairs; drawn anew each epoch
-    max_grad_norm:float=None, # gradient's norm is clipped to this; None: 1
-    schedule:str=None, # of the learning rate, a name known to diffusers' `get_scheduler`; None: cosine
-    accumulation:int=None, # batches a step, one after the other; None: 1
-    preset:str=None, # "paper": what the papers state for this model, where nothing else is given
-    warmup:int=None, # steps over which lr rises from 0; None: a tenth
-    eval_every:int=None, # steps between held-out scores; None: an eighth
+    max_grad_norm: float=None, # gradient's norm is clipped to this; None: 1
+    schedule: str=None, # of the learning rate, a name known to diffusers' `get_scheduler`; None: cosine
+    accumulation: int=None, # batches a step, one after the other; None: 1
+    preset: str=None, # "paper": what the papers state for this model, where nothing else is given
+    warmup: int=None, # steps over which lr rises from 0; None: a tenth
+    eval_every: int=None, # steps between held-out scores; None: an eighth
     metric='psnr', # last-frame score, see `gen2gen.metrics`; None: psnr
-    resize:str=None, # how the pictures came to their size: "pad", "crop" or "stretch"; others will too. None: pad
+    resize: str=None, # how the pictures came to their size: "pad", "crop" or "stretch"; others will too. None: pad
     out=None, # folder for the adapter and, until it is done, a checkpoint
-    save_every:int=20, # steps between checkpoints
-    resume:bool=False, # continue the run in `out`, if there is one
-    overwrite:bool=False, # replace the adapter, or the unfinished run, in `out`
+    save_every: int=20, # steps between checkpoints
+    resume: bool=False, # continue the run in `out`, if there is one
+    overwrite: bool=False, # replace the adapter, or the unfinished run, in `out`
     callbacks=(), # functions of an `Event`
     tracker=None, # name or object of a tracker that accelerate knows
-    progress:bool=True, # show a bar
-    plot:bool=False, # draw the curve as it grows, in a notebook
-)->Adapter: # `FloatingPointError` if a loss is not finite, `ValueError`, `OSError` for what cannot be used or written
+    progress: bool=True, # show a bar
+    plot: bool=False, # draw the curve as it grows, in a notebook
+) -> Adapter: # `FloatingPointError` if a loss is not finite, `ValueError`, `OSError` for what cannot be used or written
     "Learn a visual task from pairs"
     method, transition, metric = method or 'lora', transition or 'discrete', metric or 'psnr'
     given = {k: v for k, v in locals().items() if k in GIVEN}

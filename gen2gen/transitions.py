@@ -14,11 +14,11 @@ import numpy as np
 
 # %% ../nbs/02_transitions.ipynb #6d7c4fb3
 def times(
-    n_frames:int, # F ≥ 2
-)->np.ndarray: # (F,) float64
-    "The time t of each frame, evenly from 0 to 1."
+    n_frames: int, # F ≥ 2
+) -> np.ndarray: # (F,) float64
+    "The time t of each frame, evenly from 0 to 1"
     if n_frames < 2:
-        raise ValueError(f"n_frames={n_frames}: a transition needs at least 2 frames, the input and the target")
+        raise ValueError(f'n_frames={n_frames}: a transition needs at least 2 frames, the input and the target')
     return np.arange(n_frames)/(n_frames-1)
 
 # %% ../nbs/02_transitions.ipynb #b85c8d0f
@@ -26,8 +26,8 @@ def blend(
     x, # (H, W, 3) uint8
     y, # (H, W, 3) uint8
     w, # (F,) weights of y, 0–1
-)->np.ndarray: # (F, H, W, 3) uint8
-    "Mix two pictures by each of the weights, rounded to the nearest integer."
+) -> np.ndarray: # (F, H, W, 3) uint8
+    "Mix two pictures by each of the weights, rounded to the nearest integer"
     w = np.asarray(w).reshape(-1, 1, 1, 1)
     return np.rint((1-w)*x + w*y).astype(np.uint8)
 
@@ -38,26 +38,26 @@ def convex(
     n_frames, # F ≥ 2
     seed=0, # used by `tiles` only
 ):
-    "Even cross-fade, w = t (the paper's linear interpolation)."
+    "Even cross-fade, w = t (the paper's linear interpolation)"
     return blend(x, y, times(n_frames))
 
 def quadratic(x, y, n_frames, seed=0):
-    "Cross-fade that starts slowly, w = t²."
+    "Cross-fade that starts slowly, w = t²"
     return blend(x, y, times(n_frames)**2)
 
 def square_root(x, y, n_frames, seed=0):
-    "Cross-fade that starts fast, w = √t."
+    "Cross-fade that starts fast, w = √t"
     return blend(x, y, np.sqrt(times(n_frames)))
 
 # %% ../nbs/02_transitions.ipynb #ccb97cb5
 def discrete(x, y, n_frames, seed=0):
-    "A hard cut: x while f ≤ F/2, then y (the paper's choice in its comparisons)."
+    "A hard cut: x while f ≤ F/2, then y (the paper's choice in its comparisons)"
     f = np.arange(1, len(times(n_frames))+1)
     return blend(x, y, f > n_frames/2)
 
 # %% ../nbs/02_transitions.ipynb #013734af
 def tiles(x, y, n_frames, seed=0):
-    "4×4 rectangles change from x to y in a random order, the first ⌊16 t⌋ at time t."
+    "4×4 rectangles change from x to y in a random order, the first ⌊16 t⌋ at time t"
     h, w = x.shape[:2]
     rank = np.random.default_rng(seed).permutation(16).reshape(4, 4)
     rank = rank[(np.arange(h)*4//h)[:, None], np.arange(w)*4//w]
@@ -69,15 +69,15 @@ TRANSITIONS = dict(convex=convex, quadratic=quadratic, square_root=square_root, 
 
 # %% ../nbs/02_transitions.ipynb #24fd7289
 def _check_video(v, x, y, n_frames, name):
-    "The promise every transition keeps."
+    "The promise every transition keeps"
     want = (n_frames, *x.shape)
     if not isinstance(v, np.ndarray) or v.shape != want or v.dtype != np.uint8:
-        got = f"{v.dtype} {v.shape}" if isinstance(v, np.ndarray) else type(v).__name__
-        raise ValueError(f"transition {name!r} returned {got}; "
-                         f"it must return a uint8 array (n_frames, H, W, 3) = {want}")
-    for end, frame, pic in (("first frame is not the input", v[0], x), ("last frame is not the target", v[-1], y)):
+        got = f'{v.dtype} {v.shape}' if isinstance(v, np.ndarray) else type(v).__name__
+        raise ValueError(f'transition {name!r} returned {got}; '
+                         f'it must return a uint8 array (n_frames, H, W, 3) = {want}')
+    for end, frame, pic in (('first frame is not the input', v[0], x), ('last frame is not the target', v[-1], y)):
         if (frame != pic).any():
-            raise ValueError(f"transition {name!r}: its {end}, bit for bit; return exactly x first and y last")
+            raise ValueError(f'transition {name!r}: its {end}, bit for bit; return exactly x first and y last')
     return v
 
 def _read_only(x):
@@ -89,14 +89,14 @@ def _read_only(x):
 def get_transition(
     transition, # a name in `TRANSITIONS`, or a function of (x, y, n_frames) or (x, y, n_frames, seed)
 ): # fn(x, y, n_frames, seed=0) -> (F, H, W, 3) uint8. `ValueError` for unknown names and videos that break the promise
-    "A transition by name or from a function, with its result checked."
+    "A transition by name or from a function, with its result checked"
     if not callable(transition) and transition not in TRANSITIONS:
         raise ValueError(f"there is no transition {transition!r}; there are {', '.join(TRANSITIONS)}, "
-                         "or give a function of (x, y, n_frames)")
+                         'or give a function of (x, y, n_frames)')
     fn = transition if callable(transition) else TRANSITIONS[transition]
-    name = getattr(fn, "__name__", type(fn).__name__)
+    name = getattr(fn, '__name__', type(fn).__name__)
     params = inspect.signature(fn).parameters
-    seeded = "seed" in params or len(params) > 3 or any(p.kind == p.VAR_POSITIONAL for p in params.values())
+    seeded = 'seed' in params or len(params) > 3 or any(p.kind == p.VAR_POSITIONAL for p in params.values())
     @wraps(fn)
     def checked(x, y, n_frames, seed=0):
         times(n_frames)
@@ -107,11 +107,11 @@ def get_transition(
 # %% ../nbs/02_transitions.ipynb #48b2cfff
 def make_videos(
     pairs, # n `gen2gen.pairs.Pairs`
-    transition="discrete", # a name in `TRANSITIONS`, or a function
-    n_frames:int=9, # F ≥ 2; 9 in the authors' code
-    seed:int=0, # seed of transitions that draw random numbers
-)->np.ndarray: # (n, F, H, W, 3) uint8
-    "The transition videos of all pairs."
+    transition='discrete', # a name in `TRANSITIONS`, or a function
+    n_frames: int=9, # F ≥ 2; 9 in the authors' code
+    seed: int=0, # seed of transitions that draw random numbers
+) -> np.ndarray: # (n, F, H, W, 3) uint8
+    "The transition videos of all pairs"
     fn = get_transition(transition)
     seeds = np.random.SeedSequence(seed).generate_state(len(pairs)).tolist()
     return np.stack([fn(x, y, n_frames, s) for x, y, s in zip(pairs.inputs, pairs.targets, seeds)])

@@ -59,10 +59,10 @@ class Wan(FullSize):
 
 # %% ../nbs/51_wan.ipynb #a18cca00
 @patch
-def condition(self:Wan,
+def condition(self: Wan,
     images, # uint8 (n, H, W, 3)
-    n_frames:int=None, # F of the videos; None: `default_frames`
-)->dict: # first (n, C, 1, h, w); or channels (n, 4+C, F', h, w) and, for 2.1, clip (n, tokens, d)
+    n_frames: int=None, # F of the videos; None: `default_frames`
+) -> dict: # first (n, C, 1, h, w); or channels (n, 4+C, F', h, w) and, for 2.1, clip (n, tokens, d)
     "What the model is told about the input images"
     images, n_frames = np.asarray(images), n_frames or self.default_frames
     if self.first_clean: return dict(first=self.encode(images[:, None]))
@@ -79,11 +79,11 @@ def condition(self:Wan,
 
 # %% ../nbs/51_wan.ipynb #7f9dc1ef
 @patch
-def velocity(self:Wan,
-    z:torch.Tensor, # noised latents (n, C, F', h, w)
-    t:torch.Tensor, # timestep of each row (n,), 0 to 1000
-    condition:dict, # of `Wan.condition`
-)->torch.Tensor: # float32, the shape of z
+def velocity(self: Wan,
+    z: torch.Tensor, # noised latents (n, C, F', h, w)
+    t: torch.Tensor, # timestep of each row (n,), 0 to 1000
+    condition: dict, # of `Wan.condition`
+) -> torch.Tensor: # float32, the shape of z
     "The transformer's prediction of noise − clean latents"
     rows = dict(hidden_states=z, timestep=t, encoder_hidden_states=self.text[0].expand(len(z), -1, -1))
     if self.first_clean:
@@ -102,11 +102,11 @@ def velocity(self:Wan,
 
 # %% ../nbs/51_wan.ipynb #8f4488f5
 @patch
-def loss(self:Wan,
-    latents:torch.Tensor, # clean (n, C, F', h, w)
-    condition:dict, # of `Wan.condition`
+def loss(self: Wan,
+    latents: torch.Tensor, # clean (n, C, F', h, w)
+    condition: dict, # of `Wan.condition`
     generator=None, # torch generator on the CPU
-)->torch.Tensor: # (n,)
+) -> torch.Tensor: # (n,)
     "The flow-matching loss of one random noise level and one noise draw a sample"
     n, latents = len(latents), latents.to(self.device)
     sigma = sample_sigma(n, generator, mean=math.log(self.shift), std=1.).to(self.device)
@@ -117,11 +117,11 @@ def loss(self:Wan,
 # %% ../nbs/51_wan.ipynb #9e55fa94
 @patch
 @torch.no_grad()
-def denoise(self:Wan,
-    noise:torch.Tensor, # (n, C, F', h, w)
-    condition:dict, # of `Wan.condition`
-    steps:int, # of the scheduler
-)->torch.Tensor: # latents, the shape of noise
+def denoise(self: Wan,
+    noise: torch.Tensor, # (n, C, F', h, w)
+    condition: dict, # of `Wan.condition`
+    steps: int, # of the scheduler
+) -> torch.Tensor: # latents, the shape of noise
     "From noise to latents, with a fresh scheduler of the pipeline's kind"
     z, scheduler = noise.float(), type(self.scheduler).from_config(self.scheduler.config)
     scheduler.set_timesteps(steps, device=self.device)
@@ -131,10 +131,10 @@ def denoise(self:Wan,
 
 # %% ../nbs/51_wan.ipynb #af196cac
 @patch(cls_method=True)
-def recognise(cls:Wan,
-    index:dict, # model_index.json
-    configs:dict, # {part: config.json}
-)->str: # its name; `ValueError` if it is no image-to-video model
+def recognise(cls: Wan,
+    index: dict, # model_index.json
+    configs: dict, # {part: config.json}
+) -> str: # its name; `ValueError` if it is no image-to-video model
     "The published model that a folder holds, or `wan`"
     t, vae = configs['transformer'], configs['vae']
     if (not index.get('expand_timesteps')
@@ -148,20 +148,20 @@ def recognise(cls:Wan,
 
 def load_wan(
     path, # folder of a pipeline
-    pretrained:bool=True, # False: random weights in the transformers
+    pretrained: bool=True, # False: random weights in the transformers
     device=None, dtype=None, # see `load_fullsize`
-    seed:int=0, # of random weights
+    seed: int=0, # of random weights
     **options, # of `load_fullsize` and `FullSize.prepare`
-)->Wan:
+) -> Wan:
     "Load a Wan pipeline"
     return load_fullsize(Wan, path, pretrained, device, dtype, seed, **options)
 
 # %% ../nbs/51_wan.ipynb #94591eaa
 def meta_inputs(
-    config:dict, # of `CONFIGS`
-    n_frames:int, h:int, w:int, # of the video
-    batch:int=1, # videos
-)->dict: # argument → tensor on the device `meta`, bfloat16
+    config: dict, # of `CONFIGS`
+    n_frames: int, h: int, w: int, # of the video
+    batch: int=1, # videos
+) -> dict: # argument → tensor on the device `meta`, bfloat16
     "What the transformer is called with"
     with torch.device('meta'): t, vae = TRANSFORMER(**config['transformer']).config, VAE(**config['vae']).config
     f, s = (n_frames-1)//4+1, vae.scale_factor_spatial

@@ -28,27 +28,27 @@ from .train import StopFinetuning, finetune, plot_curve
 
 # %% ../nbs/94_widgets.ipynb #2fdafe77
 def _png(figure):
-    figure.savefig(buf := BytesIO(), format="png", dpi=80)
+    figure.savefig(buf := BytesIO(), format='png', dpi=80)
     return buf.getvalue()
 
 class RunView:
     "A callback that shows a run in a widget with a stop button"
     def __init__(self,
         pairs, # `Pairs`; the first is the sample, input above, target below
-        every:float=2., # seconds between two drawings
+        every: float=2., # seconds between two drawings
     ):
         self.pairs, self.every, self.last, self.stopping = pairs[:1], every, -np.inf, threading.Event()
-        self.button = W.Button(description="Stop", icon="stop", tooltip="End the run and keep the best step so far")
-        self.note, self.curve, self.sample = W.HTML("starting"), W.Image(format="png"), W.Image(format="png")
+        self.button = W.Button(description='Stop', icon='stop', tooltip='End the run and keep the best step so far')
+        self.note, self.curve, self.sample = W.HTML('starting'), W.Image(format='png'), W.Image(format='png')
         self.button.on_click(lambda _: self.stop())
         self.box = W.VBox([W.HBox([self.button, self.note]), self.curve, self.sample])
-        for widget, name in ((self.box, "run"), (self.note, "note"), (self.curve, "curve"), (self.sample, "sample")):
-            widget.add_class(f"g2g-{name}")
+        for widget, name in ((self.box, 'run'), (self.note, 'note'), (self.curve, 'curve'), (self.sample, 'sample')):
+            widget.add_class(f'g2g-{name}')
 
     def stop(self):
         "Ask the run to end after its present step"
         self.stopping.set()
-        self.button.disabled, self.button.description = True, "Stopping"
+        self.button.disabled, self.button.description = True, 'Stopping'
 
     def __call__(self, event):
         if event.score is not None or event.step == event.steps or time.monotonic()-self.last > self.every:
@@ -60,13 +60,13 @@ def _draw(self, event):
     "Redraw the curve and the sample"
     t = event.trainer
     best = dict(best_step=t.best[0], best_score=t.best[1]) if t.best else {}
-    figure = Figure(figsize=(6, 2.5), layout="constrained")
+    figure = Figure(figsize=(6, 2.5), layout='constrained')
     plot_curve(t.settings | dict(losses=t.losses, scores=t.scores) | best, figure.subplots())
-    video = generate(t.vdm, self.pairs.inputs, n_frames=t.settings["n_frames"])[0, 0]
+    video = generate(t.vdm, self.pairs.inputs, n_frames=t.settings['n_frames'])[0, 0]
     self.curve.value, self.sample.value = (
         _png(figure), encode_image(np.asarray(strip(np.concatenate([video, self.pairs.targets]), min_side=96))))
-    told = f" · best {t.settings['metric']} {t.best[1]:.3g} at step {t.best[0]}" if t.best else ""
-    self.note.value, self.last = f"step {event.step} of {event.steps} · loss {event.loss:.3f}{told}", time.monotonic()
+    told = f" · best {t.settings['metric']} {t.best[1]:.3g} at step {t.best[0]}" if t.best else ''
+    self.note.value, self.last = f'step {event.step} of {event.steps} · loss {event.loss:.3f}{told}', time.monotonic()
 
 RunView.draw = _draw
 
@@ -80,11 +80,11 @@ class LiveRun:
     def _run(self, fn):
         try:
             self.adapter = fn()
-            s, verb = self.adapter.settings, "stopped" if self.adapter.settings.get("stopped_early") else "done"
+            s, verb = self.adapter.settings, 'stopped' if self.adapter.settings.get('stopped_early') else 'done'
             self.view.note.value = (f"{verb} after step {s['steps_done']} of {s['steps']}; "
                                     f"kept step {s['best_step']}: {s['kept_because']}")
-        except BaseException as e: self.error, self.view.note.value = e, f"<b>{type(e).__name__}</b>: {e}"
-        self.view.button.disabled, self.view.button.description = True, "Stop"
+        except BaseException as e: self.error, self.view.note.value = e, f'<b>{type(e).__name__}</b>: {e}'
+        self.view.button.disabled, self.view.button.description = True, 'Stop'
     def stop(self):
         "Ask the run to end"
         self.view.stop()
@@ -97,12 +97,12 @@ class LiveRun:
 
 def finetune_live(
     train, # n `Pairs`
-    vdm="tiny", # name, folder or loaded VDM
+    vdm='tiny', # name, folder or loaded VDM
     heldout=None, # `Pairs` to choose the best step by; the first is the sample, else the first of `train`
-    every:float=2., # seconds between two drawings
+    every: float=2., # seconds between two drawings
     callbacks=(), # further functions of an `Event`
     **kwargs, # of `finetune`
-)->LiveRun:
+) -> LiveRun:
     "`finetune` with a view of the run and a stop button"
     view = RunView(train if heldout is None else heldout, every)
     return LiveRun(view, lambda: finetune(train, vdm, heldout=heldout, callbacks=[view, *callbacks],
@@ -112,55 +112,55 @@ def finetune_live(
 def browse_predictions(
     out, # n `Predictions`
     test=None, # the n `Pairs` they answer; None: no truth, no scores, in the order of `out`
-    metric="psnr", # name in `METRICS`, or a `Metric`
-)->W.VBox:
+    metric='psnr', # name in `METRICS`, or a `Metric`
+) -> W.VBox:
     "A widget to go through predictions, the worst first"
     n, f = len(out.images), out.videos.shape[1]
     order, words = range(n), list(out.names)
     if test is not None:
         m = get_metric(metric)
         scores = m.fn(out.images, test.targets)
-        order = np.argsort(scores if m.higher_is_better else -scores, kind="stable").tolist()
-        words = [f"{name}: {s:.3g} {m.unit}".strip() for name, s in zip(out.names, scores)]
-    which = W.Dropdown(options=[(words[i], i) for i in order], description="picture")
-    frame = W.IntSlider(value=f, min=1, max=f, description="frame")
-    back, on = (W.Button(icon=o, tooltip=t, layout=W.Layout(width="3em"))
-                for o, t in (("arrow-left", "previous picture"), ("arrow-right", "next picture")))
-    picture = W.Image(format="png", layout=W.Layout(max_width="100%", align_self="flex-start"))
+        order = np.argsort(scores if m.higher_is_better else -scores, kind='stable').tolist()
+        words = [f'{name}: {s:.3g} {m.unit}'.strip() for name, s in zip(out.names, scores)]
+    which = W.Dropdown(options=[(words[i], i) for i in order], description='picture')
+    frame = W.IntSlider(value=f, min=1, max=f, description='frame')
+    back, on = (W.Button(icon=o, tooltip=t, layout=W.Layout(width='3em'))
+                for o, t in (('arrow-left', 'previous picture'), ('arrow-right', 'next picture')))
+    picture = W.Image(format='png', layout=W.Layout(max_width='100%', align_self='flex-start'))
     def draw(_=None):
         i = which.value
         shown = [out.videos[i, 0], out.videos[i, frame.value-1]] + ([] if test is None else [test.targets[i]])
         picture.value = encode_image(np.asarray(strip(np.stack(shown), min_side=192)))
     def go(d): which.index = (which.index+d) % n
     back.on_click(lambda _: go(-1)), on.on_click(lambda _: go(1))
-    for control in (which, frame): control.observe(draw, "value")
+    for control in (which, frame): control.observe(draw, 'value')
     draw()
-    picture.add_class("g2g-answer")
+    picture.add_class('g2g-answer')
     box = W.VBox([picture, frame, W.HBox([back, which, on])])
-    box.add_class("g2g-browse")
+    box.add_class('g2g-browse')
     return box
 
 # %% ../nbs/94_widgets.ipynb #ba7b861c
 def _named_by_end(*sides):
     "Do the names of uploaded files tell inputs from targets, such as rose_input.png and rose_target.png?"
-    stems = [[Path(f["name"]).stem.lower() for f in files] for files in sides]
-    ends = lambda names, word: any(o.endswith((f"_{word}", f"-{word}")) for o in names)
+    stems = [[Path(f['name']).stem.lower() for f in files] for files in sides]
+    ends = lambda names, word: any(o.endswith((f'_{word}', f'-{word}')) for o in names)
     return any(all(ends(names, word) for names, word in zip(stems, layout)) for layout in LAYOUTS)
 
 @contextmanager
 def _unpacked(**sides): # name of a folder → uploaded files
     "The folder or the one zip of an upload while the block runs; what is said of it names the files alone"
     with TemporaryDirectory(ignore_cleanup_errors=True) as tmp:
-        root, noted = Path(tmp)/"upload", []
-        plain = lambda text: str(text).replace(f"{root}{os.sep}", "").replace(str(root), root.name)
+        root, noted = Path(tmp)/'upload', []
+        plain = lambda text: str(text).replace(f'{root}{os.sep}', '').replace(str(root), root.name)
         for side, files in sides.items():
             (root/side).mkdir(parents=True, exist_ok=True)
-            for f in files: (root/side/Path(f["name"]).name).write_bytes(f["content"])
+            for f in files: (root/side/Path(f['name']).name).write_bytes(f['content'])
         first, *more = root.iterdir()
         try:
             with warnings.catch_warnings(record=True) as noted:
-                warnings.simplefilter("always")
-                yield first if first.suffix.lower() == ".zip" and not more else root
+                warnings.simplefilter('always')
+                yield first if first.suffix.lower() == '.zip' and not more else root
         except (ValueError, OSError) as e: raise ValueError(plain(e)) from None
         finally:
             for o in noted: warnings.warn(plain(o.message), o.category)
@@ -170,15 +170,15 @@ def uploaded_pairs(
     inputs, # files as `FileUpload` gives them: name and content
     targets=(), # the same; none: names tell inputs from targets, or `inputs` is one zip
     **shape, # size, resize and ground of `load_pairs`
-)->Pairs: # `ValueError` in one line for anything unfit
+) -> Pairs: # `ValueError` in one line for anything unfit
     "The pairs of uploaded files"
-    if not targets or _named_by_end(inputs, targets): sides = {".": [*inputs, *targets]}
+    if not targets or _named_by_end(inputs, targets): sides = {'.': [*inputs, *targets]}
     else: sides = dict(input=inputs, target=targets)
     with _unpacked(**sides) as root: return load_pairs(root, **shape)
 
 def each_image(
     path, # folder or zip
-)->dict: # name of the file without its ending → (H, W, 3) uint8. `ValueError` if there is none
+) -> dict: # name of the file without its ending → (H, W, 3) uint8. `ValueError` if there is none
     "The pictures of a folder, each in its own size"
     root = _root(path)
     found = {stem: load_images([p])[0] for stem, p in _pictures(root, root).items()}
@@ -187,15 +187,15 @@ def each_image(
 
 def uploaded_images(
     files, # as `FileUpload` gives them: name and content
-)->dict: # as of `each_image`
+) -> dict: # as of `each_image`
     "The pictures of uploaded files, each in its own size"
-    with _unpacked(**{".": files}) as root: return each_image(root)
+    with _unpacked(**{'.': files}) as root: return each_image(root)
 
 # %% ../nbs/94_widgets.ipynb #f52fbb61
 def _upload(words, name, endings=SUFFIXES):
     "A button to choose files with"
-    button = W.FileUpload(multiple=True, accept=",".join(endings), description=words, layout=W.Layout(width="16em"))
-    button.add_class(f"g2g-{name}")
+    button = W.FileUpload(multiple=True, accept=','.join(endings), description=words, layout=W.Layout(width='16em'))
+    button.add_class(f'g2g-{name}')
     return button
 
 class TryIt:
@@ -203,47 +203,47 @@ class TryIt:
     def __init__(self, pairs, new, vdm, size, steps, settings): # of `try_it`
         self.folder, self.new_folder, self.vdm, self.settings = pairs, new, vdm, settings
         self.adapter = self.out = self.run = self.thread = None
-        self.inputs = _upload("input pictures", "inputs", (*SUFFIXES, ".zip"))
-        self.targets = _upload("their targets", "targets")
-        self.new = _upload("new pictures", "new", (*SUFFIXES, ".zip"))
+        self.inputs = _upload('input pictures', 'inputs', (*SUFFIXES, '.zip'))
+        self.targets = _upload('their targets', 'targets')
+        self.new = _upload('new pictures', 'new', (*SUFFIXES, '.zip'))
         sides = sorted({32, 48, 64, 96, size})
-        self.size = W.Dropdown(options=[(f"{s}×{s}", s) for s in sides], value=size, description="size")
-        self.resize = W.Dropdown(options=list(RESIZE), value=settings.get("resize", "pad"), description="fit")
+        self.size = W.Dropdown(options=[(f'{s}×{s}', s) for s in sides], value=size, description='size')
+        self.resize = W.Dropdown(options=list(RESIZE), value=settings.get('resize', 'pad'), description='fit')
         numbers = sorted({50, 100, 200, 500, 1000} | {steps or 100})
-        words = [("as many as usual", None), *((f"{s}", s) for s in numbers)]
-        self.steps = W.Dropdown(options=words, value=steps, description="steps")
-        self.learn = W.Button(description="Learn", icon="play", button_style="primary")
-        self.note, self.view, self.answers = W.HTML("choose your pictures"), W.VBox(), W.VBox()
+        words = [('as many as usual', None), *((f'{s}', s) for s in numbers)]
+        self.steps = W.Dropdown(options=words, value=steps, description='steps')
+        self.learn = W.Button(description='Learn', icon='play', button_style='primary')
+        self.note, self.view, self.answers = W.HTML('choose your pictures'), W.VBox(), W.VBox()
         parts = dict(learn=self.learn, told=self.note, answers=self.answers)
-        for name, part in parts.items(): part.add_class(f"g2g-{name}")
+        for name, part in parts.items(): part.add_class(f'g2g-{name}')
         self.learn.on_click(lambda _: self.start())
-        for part in (self.inputs, self.targets, self.size, self.resize): part.observe(lambda _: self.look(), "value")
-        self.new.observe(lambda _: self.answer_soon(), "value")
+        for part in (self.inputs, self.targets, self.size, self.resize): part.observe(lambda _: self.look(), 'value')
+        self.new.observe(lambda _: self.answer_soon(), 'value')
         rows = [self.inputs, self.targets, self.new], [self.size, self.resize, self.steps, self.learn]
         self.box = W.VBox([*map(W.HBox, rows), self.note, self.view, self.answers])
-        self.box.add_class("g2g-try")
+        self.box.add_class('g2g-try')
         if pairs is not None: self.look()
     def _repr_mimebundle_(self, **kwargs): return self.box._repr_mimebundle_(**kwargs)
 
 # %% ../nbs/94_widgets.ipynb #5b9e0c7c
 @patch
 @contextmanager
-def telling(self:TryIt):
+def telling(self: TryIt):
     "Show errors and warnings of the block in the widget, each in one line"
     with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter('always', UserWarning)
         try: yield
         except Exception as e: self.note.value = f"<b>{escape(' '.join(str(e).split()) or type(e).__name__)}</b>"
-    told = [" ".join(str(o.message).split()) for o in noted if o.category is UserWarning]
-    self.note.value += "".join(f"<br>{escape(o)}" for o in told)
+    told = [' '.join(str(o.message).split()) for o in noted if o.category is UserWarning]
+    self.note.value += ''.join(f'<br>{escape(o)}' for o in told)
 
 @patch(as_prop=True)
-def busy(self:TryIt):
+def busy(self: TryIt):
     "Does it learn or answer just now?"
     return self.thread is not None and self.thread.is_alive()
 
 @patch
-def in_background(self:TryIt,
+def in_background(self: TryIt,
     work, # function without arguments
 ):
     "Do something long while the notebook stays free"
@@ -256,64 +256,64 @@ def in_background(self:TryIt,
 
 # %% ../nbs/94_widgets.ipynb #1ea90e4f
 @patch
-def pairs(self:TryIt):
+def pairs(self: TryIt):
     "The pairs that are chosen now; `ValueError` if there are none"
     shape = dict(size=self.size.value, resize=self.resize.value)
     if self.inputs.value: return uploaded_pairs(self.inputs.value, self.targets.value, **shape)
-    if self.folder is None: raise ValueError("there are no input pictures yet: choose them, and their targets")
+    if self.folder is None: raise ValueError('there are no input pictures yet: choose them, and their targets')
     return load_pairs(self.folder, **shape)
 
 @patch
-def look(self:TryIt):
+def look(self: TryIt):
     "Say what was chosen, or what is wrong with it"
-    chosen, zipped = self.inputs.value, any(f["name"].lower().endswith(".zip") for f in self.inputs.value)
+    chosen, zipped = self.inputs.value, any(f['name'].lower().endswith('.zip') for f in self.inputs.value)
     alone = chosen and not (self.targets.value or zipped or _named_by_end(chosen, chosen))
     if self.busy or (self.targets.value and not chosen): return
     with self.telling():
-        if alone: self.note.value = f"{len(chosen)} input pictures; now choose their targets, files of the same names"
+        if alone: self.note.value = f'{len(chosen)} input pictures; now choose their targets, files of the same names'
         else:
             found = self.pairs()
-            self.note.value = f"{len(found)} pairs, read as {found.size[0]}×{found.size[1]} pixels; press Learn"
+            self.note.value = f'{len(found)} pairs, read as {found.size[0]}×{found.size[1]} pixels; press Learn'
 
 # %% ../nbs/94_widgets.ipynb #eae4274a
 @patch
-def start(self:TryIt):
+def start(self: TryIt):
     "Learn, then answer the new pictures"
     if self.busy: return
     with self.telling():
         chosen = dict(steps=self.steps.value, resize=self.resize.value)
         self.run = finetune_live(self.pairs(), self.vdm, **self.settings | chosen)
         self.view.children = [self.run.view.box]
-        self.note.value = "learning"
+        self.note.value = 'learning'
         self.in_background(self._finish)
 
 @patch
-def _finish(self:TryIt):
+def _finish(self: TryIt):
     self.adapter = self.run.result()
-    self.note.value = "learned; now choose new pictures"
+    self.note.value = 'learned; now choose new pictures'
     self.answer()
 
 @patch
-def answer_soon(self:TryIt):
+def answer_soon(self: TryIt):
     "Answer new pictures if something has been learned; else the run's end does it"
     if self.adapter is not None and not self.busy: self.in_background(self.answer)
-    elif not self.busy: self.note.value = f"{len(self.new.value)} new pictures; press Learn, and they are answered"
+    elif not self.busy: self.note.value = f'{len(self.new.value)} new pictures; press Learn, and they are answered'
 
 # %% ../nbs/94_widgets.ipynb #b7da7f59
 def zip_link(
     out, # `Predictions`
-    name:str="answers", # of the zip and of the folder in it
-)->str: # HTML
+    name: str='answers', # of the zip and of the folder in it
+) -> str: # HTML
     "A link that downloads answers as a zip"
     with TemporaryDirectory() as tmp:
         out.save(Path(tmp)/name, videos=False)
-        data = Path(shutil.make_archive(f"{tmp}/packed", "zip", tmp, name)).read_bytes()
-    url = f"data:application/zip;base64,{b64encode(data).decode()}"
-    words = f"download {len(out)} answers ({name}.zip)"
+        data = Path(shutil.make_archive(f'{tmp}/packed', 'zip', tmp, name)).read_bytes()
+    url = f'data:application/zip;base64,{b64encode(data).decode()}'
+    words = f'download {len(out)} answers ({name}.zip)'
     return f'<a class="g2g-download" download="{escape(name)}.zip" href="{url}">{words}</a>'
 
 @patch
-def new_pictures(self:TryIt):
+def new_pictures(self: TryIt):
     "The pictures to answer, by name"
     if self.new.value: return uploaded_images(self.new.value)
     if self.new_folder is None: return {}
@@ -321,29 +321,29 @@ def new_pictures(self:TryIt):
 
 # %% ../nbs/94_widgets.ipynb #b455ebdc
 @patch
-def answer(self:TryIt):
+def answer(self: TryIt):
     "Answer the new pictures that are chosen now, also those chosen meanwhile"
     done = None
     while done is not self.new.value:
         done, pictures = self.new.value, self.new_pictures()
         if not pictures: return
-        self.note.value = f"answering {len(pictures)} pictures"
+        self.note.value = f'answering {len(pictures)} pictures'
         given = list(pictures.values())
         self.out = self.adapter.predict(given, progress=False)
         self.out.names = list(pictures)
         shown = encode_image(np.asarray(strip(np.stack([self.out.inputs, self.out.images], 1), min_side=128)))
         link = W.HTML(zip_link(self.out.in_size(given)))
-        self.answers.children = [link, W.Image(value=shown, format="png", layout=W.Layout(align_self="flex-start"))]
+        self.answers.children = [link, W.Image(value=shown, format='png', layout=W.Layout(align_self='flex-start'))]
         self.note.value = f"answers to {escape(', '.join(pictures))}: the picture on the left, its answer on the right"
 
 # %% ../nbs/94_widgets.ipynb #71029e85
 def try_it(
     pairs=None, # folder or zip of pairs to start with, as for `load_pairs`; uploads go before it
     new=None, # folder of new pictures to start with
-    vdm="tiny", # name, folder or loaded VDM
-    size:int=32, # side of the squares that pictures are brought to, pixels; can be changed in the widget
-    steps:int=None, # training steps, can be changed in the widget; None: as many as `finetune` takes by itself
+    vdm='tiny', # name, folder or loaded VDM
+    size: int=32, # side of the squares that pictures are brought to, pixels; can be changed in the widget
+    steps: int=None, # training steps, can be changed in the widget; None: as many as `finetune` takes by itself
     **settings, # of `finetune`
-)->TryIt: # with the attributes `adapter`, and `out`, the `Predictions` to the new pictures
+) -> TryIt: # with the attributes `adapter`, and `out`, the `Predictions` to the new pictures
     "A widget that learns from your own pairs of pictures and answers new ones"
     return TryIt(pairs, new, vdm, size, steps, settings)
