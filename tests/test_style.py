@@ -81,8 +81,10 @@ def test_lines(path):
     for c in code_cells(read(path)):
         source = '\n'.join('pass' if l.lstrip()[:1] in ('%', '!') else l for l in c.source.splitlines())
         tokens = [*tokenize.generate_tokens(io.StringIO(source).readline)]
-        text = {n for t in tokens if t.type in STRINGS and t.start[0] < t.end[0] for n in range(t.start[0], t.end[0]+1)}
-        wide = [l for n, l in enumerate(source.splitlines(), 1) if len(l) > 120 and n not in text and not CAPTION.match(l)]
+        spans = [range(t.start[0], t.end[0]+1) for t in tokens if t.type in STRINGS and t.start[0] < t.end[0]]
+        text = {n for span in spans for n in span}
+        lines = [(n, l) for n, l in enumerate(source.splitlines(), 1) if len(l) > 120 and not CAPTION.match(l)]
+        wide = [l for n, l in lines if n not in text]
         assert not wide, f'wider than 120 characters: {wide[0]}'
         assert not exported(c) or (tokenize.OP, ';') not in {t[:2] for t in tokens}, f'two statements on one line:\n{source}'
 
