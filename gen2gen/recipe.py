@@ -49,7 +49,7 @@ def development_rows(
         answers = adapter.predict(test.inputs, seed=0).images
         seconds = time.process_time()-start
         found = zip(metric.fn(answers, test.targets), metric.fn(test.inputs, test.targets))
-        about = dict(task=name, n=n, seed=seed, seconds=round(seconds, 1))
-        for i, (score, copy) in enumerate(found):
-            rows.append(dict(about, picture=i, score=float(score), copy=float(copy)))
+        for i, (reached, copied) in enumerate(found):
+            rows.append(dict(task=name, n=n, seed=seed, picture=i, score=float(reached), copy=float(copied),
+                             seconds=round(seconds, 1)))
     return pd.DataFrame(rows)

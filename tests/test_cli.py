@@ -394,7 +394,7 @@ def test_help_tells_the_defaults():
     "What --help says of steps, batch, rate and rank is what finetune takes"
     from gen2gen.train import default_settings
     source = (ROOT/'gen2gen'/'cli.py').read_text()
-    told = {k: float(re.search(rf'    {k}:\S+=None, # .*default: ([\d.]+)[,\n]', source)[1]) for k in ('steps', 'batch_size', 'lr', 'rank')}
+    told = {k: float(re.search(rf'    {k}: \S+=None, # .*default: ([\d.]+)[,\n]', source)[1]) for k in ('steps', 'batch_size', 'lr', 'rank')}
     assert told == default_settings(9) and 'from 10 pairs on 200' in source and default_settings(10)['steps'] == 200
 
 # Terminals and pipes

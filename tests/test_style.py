@@ -133,6 +133,12 @@ def test_no_paths_and_no_stubs():
         found = [m[0] for m in (*path.finditer(text), *stub.finditer(text))]
         assert not found, f'{f.relative_to(ROOT)}: {found[:3]}'
 
+def test_pages_have_addresses_of_their_own():
+    "Two pages with one output file would overwrite each other"
+    addresses = [re.search(r'output-file: (\S+)', read(path).cells[0].source) for path in notebooks()]
+    addresses = [found[1] for found in addresses if found]
+    assert len(addresses) == len(set(addresses)), sorted(addresses)
+
 def test_no_notebook_is_forgotten():
     "The site's sidebar lists every notebook, and nothing that does not exist"
     listed = re.findall(r'nbs/[\w-]+\.ipynb', (ROOT/'_quarto.yml').read_text().split('contents:', 1)[1])
