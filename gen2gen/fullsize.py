@@ -19,10 +19,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-from safetensors import SafetensorError, safe_open
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from .devices import native_dtype, usable
+from .files import check_safetensors, first_pickle
 from .flow import normal
 from .vdm import VDM, check_videos
 
@@ -51,17 +51,14 @@ def _weights(part):
     index, found = next(part.glob('*.safetensors.index.json'), None), sorted(part.glob('*.safetensors'))
     if index: found = sorted({part/f for f in json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()})
     if not found:
-        if pickles := [p.name for p in part.iterdir() if p.suffix in ('.bin', '.pt', '.pth', '.ckpt', '.pkl')]:
-            raise ValueError(f'{part} holds {pickles[0]}, a pickle; gen2gen reads safetensors only: '
+        if pickle := first_pickle(part):
+            raise ValueError(f'{part} holds {pickle}, a pickle; gen2gen reads safetensors only: '
                              'take a revision that has them')
         raise FileNotFoundError(f'{part} has no *.safetensors file: the folder is incomplete, download it again')
     for file in found:
         if not file.is_file():
             raise FileNotFoundError(f'{file} is missing, though {index.name} names it: download it again')
-        try:
-            with safe_open(file, 'pt') as f: f.keys()
-        except SafetensorError as e:
-            raise ValueError(f'{file} is not a whole safetensors file ({e}): download it again') from e
+        check_safetensors(file)
     return found
 
 def check_pipeline(
