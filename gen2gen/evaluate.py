@@ -24,6 +24,7 @@ from .files import whole
 from .metrics import Interval, bootstrap_ci, get_metric
 from .pairs import Pairs, as_pictures
 from .registry import load_vdm
+from .settings import differences
 from .train import finetune
 from .vdm import VDM
 
@@ -128,7 +129,7 @@ def _check_settings(folder, settings):
     try: old = json.loads(path.read_text(encoding='utf-8'))
     except ValueError:
         raise ValueError(f'{path} cannot be read as JSON; choose another folder or remove this one') from None
-    if other := [f'{k}={old.get(k)}, now {now.get(k)}' for k in {**old, **now} if old.get(k) != now.get(k)]:
+    if other := differences(old, now):
         raise ValueError(f"{folder} holds results of other settings ({'; '.join(other)}); "
                          'choose another folder or remove this one')
 

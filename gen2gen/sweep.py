@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open, numpy as safetensors
 
 from .files import whole
+from .settings import differences
 
 # %% ../nbs/41_sweep.ipynb #f117d54d
 _REMEDY = 'make room, then go on with resume=True'
@@ -192,8 +193,7 @@ def _begin(out, settings, resume):
                               'or give another folder')
     try: then = json.loads(file.read_text(encoding='utf-8'))
     except ValueError: raise ValueError(f'{file} is damaged: give another folder as out') from None
-    changed = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
-    if other := [f'{k}: {then.get(k)!r} then, {now.get(k)!r} now' for k in changed]:
+    if other := differences(then, now):
         raise ValueError(f"{out} holds a sweep with other settings ({'; '.join(other)}): "
                          'go on with its settings, or give another folder')
 
