@@ -77,7 +77,7 @@ def wan():
         image=('image', b, 0), vae=('VAE', a, 1, NETWORK), grey=('image, then|grey × (F−1)', b, 1),
         clip=('CLIP|(2.1 only)', c, 1, NETWORK), first=('first latent,|timestep 0', a, 2), vae2=('VAE', b, 2, NETWORK),
         mask=('mask 4 +|latents 16', b, 3), small=('transformer|of 5B', a, 4.1, NETWORK),
-        large=('transformer|of 14B', b, 4.1, NETWORK), noise=('noise', (a+b)/2, 5))
+        large=('transformer|of 14B', b, 4.1, NETWORK), noise=('noised|latents', (a+b)/2, 5.2))
     arrows = [('image', 'vae'), ('image', 'grey'), ('image', 'clip'), ('vae', 'first'), ('grey', 'vae2'),
               ('vae2', 'mask'), ('clip', 'large'), ('first', 'small'), ('mask', 'large'),
               ('noise', 'small'), ('noise', 'large')]
@@ -108,9 +108,10 @@ def ltx():
         noised=('noised latents', b, 3.2), times=('timestep of each token|0 for the first h·w,|else 1000 σ', a, 4.2),
         tokens=('tokens|F′·h·w × 128', b, 4.2), places=('positions,|with the frame rate', a, 5.2),
         net=('transformer', b, 5.2, NETWORK), loss=('v̂, against ε − x₀|on all but the first h·w tokens', b-15, 6.2))
-    arrows = [('image', 'vae'), ('video', 'vae2'), ('vae', 'latent'), ('vae2', 'latents'),
-              ('latents', 'noised', '(1−σ) x₀ + σ ε'), ('latent', 'noised', 'replaces|latent 0'),
-              ('noised', 'tokens', 'pack'), ('times', 'net'), ('tokens', 'net'), ('places', 'net'), ('net', 'loss')]
+    arrows = [('image', 'vae'), ('video', 'vae2'), ('vae', 'latent', 'sample,|normalise'),
+              ('vae2', 'latents', 'sample,|normalise'), ('latents', 'noised', '(1−σ) x₀ + σ ε'),
+              ('latent', 'noised', 'replaces|latent 0'), ('noised', 'tokens', 'pack'), ('times', 'net'),
+              ('tokens', 'net'), ('places', 'net'), ('net', 'loss')]
     return diagram(boxes, arrows, 450)
 
 if __name__ == '__main__':
