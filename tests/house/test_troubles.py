@@ -29,5 +29,5 @@ def test_the_message_exists(message):
 def test_there_are_messages(): assert len(MESSAGES) > 30
 
 def test_the_tests_of_the_log_exist():
-    there = {m for f in (ROOT/"tests").glob("test_*.py") for m in re.findall(r"^def (test_\w+)", f.read_text(encoding="utf-8"), re.M)}
+    there = {m for f in (ROOT/"tests").rglob("test_*.py") for m in re.findall(r"^def (test_\w+)", f.read_text(encoding="utf-8"), re.M)}
     assert set(re.findall(r"`(test_\w+)`", rows("99_situations.ipynb"))) - there == set()
