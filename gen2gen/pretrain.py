@@ -219,8 +219,9 @@ def _with_random_weights(codec, seed, device, changes):
     "A model on latents with random words, or on pixels without words"
     if not codec: return Tiny(random_transformer(seed, **changes), device)
     g = torch.Generator().manual_seed(seed)
-    words = torch.randn(len(VOCABULARY), LATENT['text_dim'], generator=g)
     transformer = random_transformer(seed, **{**LATENT, **changes})
+    words = torch.randn(len(VOCABULARY), LATENT['text_dim'], generator=g)
+    words = F.pad(words, (0, transformer.proj_out.in_features)) # at first words do nothing to the modulation
     return Tiny(transformer, device, codec=codec, words=words, vocabulary=VOCABULARY)
 
 def blank(

@@ -112,7 +112,7 @@ def forward(
     transformer: WanTransformer3DModel, # the network
     z: torch.Tensor, # input (n, 28, F, h, w): latents and coordinates
     t: torch.Tensor, # timestep of each frame (n, F), 0 (clean) to 1000 (noise)
-    text: torch.Tensor, # (1, 1, text_dim)
+    text: torch.Tensor, # (1, 1, text_dim), or more columns, which are added to the embedding of the timestep
     block=block_forward, # the block function, or a compiled one
 ) -> torch.Tensor: # the network's output (n, 12, F, h, w)
     "`transformer(z, t, text)` for timesteps that are constant within a frame"
@@ -123,7 +123,11 @@ def forward(
     x = transformer.patch_embedding(z.to(transformer.patch_embedding.weight.dtype))
     x = x.flatten(3).permute(0, 2, 3, 1).contiguous()
     text = text.expand(n, -1, -1)
-    temb, mod, text, _ = transformer.condition_embedder(t.flatten(), text, None, timestep_seq_len=frames)
+    text, more = text.split([transformer.config.text_dim, text.shape[-1]-transformer.config.text_dim], -1)
+    e = transformer.condition_embedder
+    temb = e.time_embedder(e.timesteps_proj(t.flatten()).unflatten(0, (n, frames)))
+    if more.shape[-1]: temb = temb+more
+    mod, text = e.time_proj(e.act_fn(temb)), e.text_embedder(text)
     for b in transformer.blocks: x = block(b, x, text, mod.unflatten(2, (6, -1)), cos, sin)
     shift, scale = (transformer.scale_shift_table.unsqueeze(0)+temb.unsqueeze(2)).to(x.dtype).unsqueeze(3).unbind(2)
     x = transformer.proj_out(F.layer_norm(x, x.shape[-1:])*(1+scale)+shift)
@@ -154,7 +158,7 @@ class Tiny(VDM):
         dtype=None, # of the computation; None: `native_dtype(device)`
         revision: str='', # identity of the weights
         codec: Codec=None, # pixels ↔ latents; None: the exact layout
-        words: torch.Tensor=None, # vectors of `vocabulary` (V, text_dim), the first one zeros; None: it knows no words
+        words: torch.Tensor=None, # vectors of `vocabulary` (V, columns), the first one zeros; None: it knows no words
         vocabulary: tuple=('',), # V words; the first one is silence
         prompt: str='', # words that every video is conditioned on, with commas between them
     ):
@@ -200,11 +204,14 @@ def spell(self: Tiny,
 
 @patch
 def embed(self: Tiny,
-    places: torch.Tensor, # in the vocabulary (n, W); 0 is silence
-) -> torch.Tensor: # (n, 1, text_dim)
+    places: torch.Tensor, # in the vocabulary (n, W); 0 is silence, 3.5 lies between words 3 and 4
+) -> torch.Tensor: # (n, 1, columns of `Tiny.words`)
     "Captions as the text token"
-    spoken = (places > 0).unsqueeze(-1).to(self.words.device)
-    return (F.embedding(places.to(self.words.device), self.words)*spoken).sum(1, keepdim=True)
+    places = places.to(self.words.device).float()
+    low = places.floor().long()
+    high, part = (low+1).clamp_max(len(self.words)-1), (places-low).unsqueeze(-1)
+    vectors = torch.lerp(F.embedding(low, self.words), F.embedding(high, self.words), part)
+    return (vectors*(places > 0).unsqueeze(-1)).sum(1, keepdim=True)
 
 # %% ../nbs/07_tiny.ipynb #adda3a9e
 @patch
