@@ -57,7 +57,7 @@ def rounded(
     g, # a `Dice` or a torch generator
     name: str, # in `AMOUNTS`
     value: torch.Tensor, # (n, …)
-    share: float=.75, # of the clips
+    share: float=.9, # of the clips
 ) -> torch.Tensor: # like value
     "Amounts, most of them in the middle of the range of their word"
     low, high, words = AMOUNTS[name]
@@ -213,7 +213,7 @@ def _view(canvas, size, a, b, c, d, tx, ty):
     "What a moving camera sees of a canvas; a is (n, F)"
     return affine(hold(canvas, a.shape[1]), a, b, c, d, tx, ty, size=size, lim=2/3)
 
-@kind('camera', 1.5, says=('pan right', 'pan down'))
+@kind('camera', 3., says=('pan right', 'pan down'))
 def _pan(n, size, w, g):
     "The camera moves sideways"
     right, down = uniform(g, n, 2, 1, lo=-.33, hi=.33).unbind(1)
@@ -223,7 +223,7 @@ def _pan(n, size, w, g):
     one, zero = torch.ones_like(w), torch.zeros_like(w)
     return _view(_canvas(n, size, g), size, one, zero, zero, one, right*(2*w-1), down*(2*w-1))
 
-@kind('camera', 2., says=('zoom',))
+@kind('camera', 6., says=('zoom',))
 def _zoom(n, size, w, g):
     "The camera zooms in, or, run backwards, out"
     amount, zero = rounded(g, 'zoom', uniform(g, n, 1, lo=.2, hi=1.)), torch.zeros_like(w)
@@ -232,7 +232,7 @@ def _zoom(n, size, w, g):
     return _view(_canvas(n, size, g), size, scale, zero, zero, scale, zero, zero)
 
 # %% ../nbs/12_clips.ipynb #04518f6e
-@kind('camera', 1.5, says=('roll',))
+@kind('camera', 3., says=('roll',))
 def _roll(n, size, w, g):
     "The camera turns about its axis, by at most 60°"
     amount, zero = rounded(g, 'roll', uniform(g, n, 1, lo=-1.05, hi=1.05)), torch.zeros_like(w)
@@ -257,7 +257,7 @@ def _fly(n, size, w, g):
     return _view(_canvas(n, size, g), size, cos, -sin, sin, cos, right*w, down*w)
 
 # %% ../nbs/12_clips.ipynb #2c9e72bf
-@effect('geometry', 1.5, False)
+@effect('geometry', 1., False)
 def _turn(v, w, g):
     "The picture turns about its vertical axis like a card"
     width = torch.cos(w*math.pi)
@@ -270,7 +270,7 @@ def _mirror(v, w, g):
     "Dissolve or cut to the mirror image"
     return fade_to(v, v.flip(-1), w)
 
-@effect('geometry', 1.5, False)
+@effect('geometry', 1., False)
 def _mirror_wipe(v, w, g):
     "The mirror image is wiped in"
     x, _ = coords(v.shape[-1], v)
@@ -289,7 +289,7 @@ def _kaleidoscope(v, w, g):
     return fade_to(v, torch.where(replaced, v.flip(-1), v), w)
 
 # %% ../nbs/12_clips.ipynb #2e6e52df
-@effect('geometry', 1., says=('scroll down', 'scroll right'))
+@effect('geometry', 2., says=('scroll down', 'scroll right'))
 def _scroll(v, w, g):
     "The picture moves and comes in again on the other side"
     n, _, _, size, _ = v.shape
@@ -320,7 +320,7 @@ def _swap_halves(v, w, g):
     return fade_to(v, torch.where(sideways, torch.roll(v, half, -1), torch.roll(v, half, -2)), w)
 
 # %% ../nbs/12_clips.ipynb #fdc3c452
-@effect('geometry', 1., False, says=('inset', 'pan right', 'pan down'))
+@effect('geometry', 1.5, False, says=('inset', 'pan right', 'pan down'))
 def _inset(v, w, g):
     "The picture shrinks into a frame"
     n, zero = len(v), torch.zeros_like(w)
@@ -338,7 +338,7 @@ def _inset(v, w, g):
     ground = _ink(_inks(n, 1, g)[0])*_per_clip(chance(g, n, .5))
     return torch.where(inside, small, ground)
 
-@effect('geometry', 1., False, says=('punch in', 'punch in right', 'punch in down'))
+@effect('geometry', 3., False, says=('punch in', 'punch in right', 'punch in down'))
 def _punch_in(v, w, g):
     "Zoom in on a quarter or on the middle"
     n, zero = len(v), torch.zeros_like(w)
@@ -363,7 +363,7 @@ def _shear(v, w, g):
     slant = amount*w
     return affine(v, one, slant*sideways, slant*(1-sideways), one)
 
-@effect('geometry', 1., says=('squeeze', 'squeeze axis'))
+@effect('geometry', 1.5, says=('squeeze', 'squeeze axis'))
 def _squeeze(v, w, g):
     "Stretch or squeeze along one axis"
     n, one, zero = len(v), torch.ones_like(w), torch.zeros_like(w)

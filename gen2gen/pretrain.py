@@ -56,7 +56,7 @@ class World:
     group: int = 4           # clips of one kind in a row
     kinds: tuple = None      # names of the kinds of clip; None: all
     silent: float = .2       # share of clips without words
-    vague: float = .3        # share of clips without amounts
+    vague: float = .15       # share of clips without amounts
     shapes: tuple = SHAPES   # picture size, frames, clips a batch
     shares: tuple = SHARES   # how often each shape is drawn
 

@@ -91,6 +91,8 @@ def test_figures_and_references(visit, site):
         broken = page.locator('main img').evaluate_all('all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))')
         assert broken == [], name
         assert not any('.qmd' in t for t in page.locator('main p').all_inner_texts()), f'{name}: a link within a link'
+        text = page.locator('main').evaluate('e => { const c = e.cloneNode(true); c.querySelectorAll("pre, code").forEach(o => o.remove()); return c.textContent }')
+        assert re.findall(r'\$[^$\n]{1,60}\$', text) == [], f'{name}: a formula that was not set'
         captions = [c for c in page.locator('main figcaption').all_inner_texts() if c.strip()]
         assert [c for c in captions if not re.match(r'Figure \d+: ', c)] == [], name
         for href in page.locator('main a[href*="#"]').evaluate_all('l => l.map(a => a.getAttribute("href"))'):
@@ -118,8 +120,11 @@ def test_figure_link(visit):
 @pytest.mark.parametrize('name', page_names().values())
 def test_phone(visit, name):
     page = visit(f'nbs/{name}', width=390)
-    wide = page.evaluate('''() => document.documentElement.scrollWidth <= innerWidth ? [] :
-        [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 120))''')
+    wide = page.evaluate('''() => {
+        const scrolls = e => e && (['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement))
+        const beyond = e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.right > innerWidth + 1 }
+        return [...document.querySelectorAll('main *')].filter(e => beyond(e) && !scrolls(e)).slice(0, 5)
+            .map(e => e.outerHTML.slice(0, 120)) }''')
     assert wide == [] and page.evaluate('document.documentElement.scrollWidth <= innerWidth')
 
 def test_markdown_is_sound(tmp_path):
