@@ -304,7 +304,9 @@ def load_tiny_latent(
     **kwargs, # of `load_tiny`
 ) -> Tiny:
     "Load `tiny-latent`: on the latents of a codec, with words"
-    return named(load_tiny(path or files('gen2gen')/'weights'/'tiny-latent', **kwargs), 'tiny-latent')
+    vdm = named(load_tiny(path or files('gen2gen')/'weights'/'tiny-latent', **kwargs), 'tiny-latent')
+    vdm.default_frames = 2  # a cut: its input and its answer
+    return vdm
 
 def named(
     vdm: Tiny, # a model

@@ -91,7 +91,7 @@ def test_figures_and_references(visit, site):
         broken = page.locator('main img').evaluate_all('all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))')
         assert broken == [], name
         assert not any('.qmd' in t for t in page.locator('main p').all_inner_texts()), f'{name}: a link within a link'
-        text = page.locator('main').evaluate('e => { const c = e.cloneNode(true); c.querySelectorAll("pre, code").forEach(o => o.remove()); return c.textContent }')
+        text = page.locator('main').evaluate('e => { const c = e.cloneNode(true); c.querySelectorAll("pre, code, script, style").forEach(o => o.remove()); return c.textContent }')
         assert re.findall(r'\$[^$\n]{1,60}\$', text) == [], f'{name}: a formula that was not set'
         captions = [c for c in page.locator('main figcaption').all_inner_texts() if c.strip()]
         assert [c for c in captions if not re.match(r'Figure \d+: ', c)] == [], name
