@@ -10,6 +10,7 @@ __all__ = ['SHAPES', 'SHARES', 'PIXEL_SHAPES', 'PIXEL_SHARES', 'CARD', 'PIXELS',
 
 # %% ../nbs/15_pretrain.ipynb #1c269de8
 import json, math, time
+from itertools import islice
 from pathlib import Path
 from dataclasses import dataclass
 import torch
@@ -261,6 +262,7 @@ def pretrain(
     device='cpu', # torch device
     minutes: float=None, # stop after this time, the state saved; None: at the last step
     workers: int=0, # processes that make batches ahead, on a CPU with cores to spare
+    stock=None, # an endless iterator of batches that stand for those of `batch`; such a run is not repeated bit by bit
     **changes, # of the architecture, see `random_transformer`
 ) -> Tiny: # with the average of the weights over about the last tenth of the steps
     "Pretrain `tiny`, or go on with a run that was killed"
@@ -289,7 +291,7 @@ def pretrain(
         log()  # first: a loss that is not finite is never saved
         save_state(out/'state.safetensors', vdm, average, opts, step)
     batches = torch.utils.data.DataLoader(Steps(batch, seed), None, sampler=range(step, steps), num_workers=workers)
-    for drawn in batches:
+    for drawn in batches if stock is None else islice(stock, steps-step):
         if out_of_time(): break
         pending.append(pretraining_step(vdm, opts, drawn, lr_factor(step, steps, decay=decay)))
         torch._foreach_lerp_(mean, weights, averaging(step))

@@ -13,6 +13,7 @@ from gen2gen.bank import load_bank
 from gen2gen.codec import load_codec, save_codec
 from gen2gen.codec_training import train_codec
 from gen2gen.pretrain import SHAPES, SHARES, World, export_weights, pretrain, seen
+from stock import Stock
 
 def options():
     "What the command takes"
@@ -26,6 +27,8 @@ def options():
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--scale', type=int, help='times the clips of a batch; left out: 1 on a CPU, 20 elsewhere')
     p.add_argument('--workers', type=int, default=0, help='processes that make batches ahead, on spare cores')
+    p.add_argument('--producers', type=int, default=0, help='processes that fill a stock of clips on the accelerator')
+    p.add_argument('--decay', type=float, default=0, help='share of --steps over which the rate falls; 0: it stays')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--lr', type=float, default=8e-3, help='of Muon')
     p.add_argument('--adam-lr', type=float, default=2e-3)
@@ -54,9 +57,17 @@ def main():
     minutes = o.minutes-(time.monotonic()-began)/60
     print(f'{bank}, {codec}, {minutes:.1f} minutes left', flush=True)
     shapes, shares = (((32, 2, 8),), (1.,)) if o.small else (SHAPES, SHARES)
-    vdm = pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=0, seed=o.seed, device=o.device, minutes=minutes,
-                   workers=o.workers, batch=World(codec, bank, scale, shapes=shapes, shares=shares),
-                   compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000, num_layers=o.layers)
+    world = World(codec, bank, scale, shapes=shapes, shares=shares)
+    def run(**batches):
+        return pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=o.decay, seed=o.seed, device=o.device, minutes=minutes,
+                        workers=o.workers, compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000,
+                        num_layers=o.layers, **batches)
+    if o.producers:
+        drawn = World(None, bank.to('cpu'), 3*scale, group=2, shapes=shapes, shares=shares)
+        with Stock(drawn, o.codec or o.run/'codec', o.device, o.producers, scale, seed=time.time_ns() % 10**6) as stock:
+            vdm = run(batch=world, stock=stock)
+            print(f'{stock.delivered:,} clips were made', flush=True)
+    else: vdm = run(batch=world)
     if not (o.run/'log.jsonl').is_file(): return print('no step was done: call again', flush=True)
     last = json.loads((o.run/'log.jsonl').read_text().splitlines()[-1])
     export_weights(vdm, o.run/'weights', last['step'], o.seed, shown=seen(bank))
