@@ -164,7 +164,7 @@ def tiny_layout(
     square=False, # a square canvas, which all 8 symmetries leave as it is
     marks=False, # a rim of one cell in four colours, from which one can tell which symmetry a picture has been through
 ) -> Layout:
-    "The layout of `tiny`: a cell is one token of 4×4 pixels, there are no lines"
+    "The layout of `tiny-arc`: a cell is one token of 4×4 pixels, there are no lines"
     h, w = (max(2, *(g.shape[i] for g in grids)) + 2*marks for i in (0, 1))
     if square: h = w = max(h, w)
     return Layout('tiny', 4*h, 4*w, 4, 0, GREY, MARKS if marks else ())

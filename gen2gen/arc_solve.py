@@ -202,7 +202,7 @@ def _refuse_other_puzzles(puzzles, out):
 def solve_all(
     puzzles: dict, # name → `Puzzle`
     out, # folder of the run
-    vdm='tiny', # short name, or a folder in the diffusers layout
+    vdm='tiny-arc', # short name, or a folder in the diffusers layout
     pretrained=True, # False: the same architecture with random weights
     settings: dict=None, # changes of `DEFAULTS`
     **kwargs, # of `sweep`: workers, ray, resume, retry, progress

@@ -254,14 +254,15 @@ def finetune(
     transition: str|None=None, # convex, quadratic, square_root, discrete or tiles; default: discrete, or the task's own
     frames: int|None=None, # frames of a transition; default: the VDM's own
     steps: int|None=None, # training steps; default: 100, from 10 pairs on 200
+    prompt_steps: int|None=None, # how many of them, the first, learn the prompt; default: the VDM's own share
     batch_size: int|None=None, # pairs a step; default: 8
     lr: float|None=None, # peak learning rate; default: 0.01
     rank: int|None=None, # of the LoRA; default: 16
-    method: str|None=None, # lora (default), or full: every weight, the control that is trained from scratch
+    method: str|None=None, # lora (default); prompt: only the prompt; full: every weight, the from-scratch control
     preset: str|None=None, # paper: what the papers state for this model, where no option says otherwise
     augment: str|None=None, # draw the pairs anew each epoch: flips, colours, crops=0.8; with commas
     seed: int=42, # of everything random
-    size: str|None=None, # bring pictures to this size: 64, or 48x64 (height×width)
+    size: str|None=None, # bring pictures to this size: 96, or 48x64 (height×width); default: 64 for tiny
     resize: str|None=None, # how: pad (default), crop or stretch
     resume: bool=False, # go on with the run that was stopped in OUT
     overwrite: bool=False, # replace the adapter or the unfinished run in OUT
@@ -271,9 +272,13 @@ def finetune(
     quiet: bool=False, # no progress bar
 ):
     "Learn a task from the pairs of a folder."
-    shape, model = _shape(size, resize), None
     t = _asked(pairs, heldout) # a wrong folder is told at once, before PyTorch is imported
-    if shape['size']: model = _fits(_vdm(vdm, device, download), shape['size'], frames)
+    shape, model = _shape(size, resize), _vdm(vdm, device, download)
+    if not t and not shape['size'] and model.default_size:
+        shape = _shape(str(model.default_size), resize)
+        if not quiet: typer.echo('pictures are taken at {}×{} pixels; --size takes them at another size'
+                                 .format(*shape['size']), err=True)
+    if shape['size']: _fits(model, shape['size'], frames)
     data = _read(pairs, shape, source, n, seed)
     from gen2gen.settings import check_settings
     from gen2gen.train import CHECKPOINT, finetune
@@ -281,10 +286,9 @@ def finetune(
     train, test = _split(data, heldout, n, seed, shape, source)
     if not resume:
         _refuse_existing([out/'gen2gen.json', out/CHECKPOINT], overwrite, '--resume to go on, or --overwrite')
-    given = dict(n_frames=frames, steps=steps, batch_size=batch_size, lr=lr, rank=rank, method=method, preset=preset)
+    given = dict(n_frames=frames, steps=steps, prompt_steps=prompt_steps, batch_size=batch_size, lr=lr, rank=rank, method=method, preset=preset)
     given |= dict(augment=_augment(augment), transition=transition or (t and t.transition), metric=t and t.metric)
     given |= dict(resize=resize or ('crop' if t else None), out=out, resume=resume, overwrite=overwrite)
-    model = model or _vdm(vdm, device, download)
     adapter = finetune(train, model, seed=seed, heldout=test, progress=not quiet, **given)
     told = _trained(adapter.settings, test, out)
     if json: typer.echo(dumps(told))
@@ -483,7 +487,8 @@ def info(
 
 # %% ../nbs/90_cli.ipynb #be403853
 _FACTS = dict(
-    model='{vdm[name]}, revision {vdm[revision]}', method='{method}', lora='rank {rank}, alpha {alpha:g}',
+    model='{vdm[name]}, revision {vdm[revision]}', method='{method}',
+    prompt='learned in the first {prompt_steps} steps', lora='rank {rank}, alpha {alpha:g}',
     pairs='{n}, pixels with the hash {pairs}', held_out='{heldout_n} pairs',
     size='{size[0]}×{size[1]} (height×width), others: {resize}', transition='{transition}, {n_frames} frames',
     augment='{augment}', steps='{steps_done} of {steps}',
@@ -609,7 +614,7 @@ def arc(
     out: Path, # folder of the run
     tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
     limit: int|None=None, # only so many tasks of that order
-    vdm: str='tiny', # name, see gen2gen vdms, or a folder in the diffusers layout
+    vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights: bool=False, # the same architecture with random weights, the control
     augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
     samples: int|None=None, # videos generated for each test input; default: 6
@@ -640,7 +645,7 @@ def conceptarc(
     out: Path, # folder of the run
     tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
     limit: int|None=None, # only so many tasks of that order
-    vdm: str='tiny', # name, see gen2gen vdms, or a folder in the diffusers layout
+    vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights: bool=False, # the same architecture with random weights, the control
     augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
     samples: int|None=None, # videos generated for each test input; default: 6

@@ -92,6 +92,8 @@ def _learned(train, test, vdm, seed, method, budget):
 
 METHODS = {
     'lora': lambda train, test, seed, vdm='tiny', **budget: _learned(train, test, load_vdm(vdm), seed, 'lora', budget),
+    'prompt': lambda train, test, seed, vdm='tiny', **budget: _learned(
+        train, test, load_vdm(vdm), seed, 'prompt', budget),
     'copy': lambda train, test, seed, vdm='tiny', **budget: copy_input(test),
     'random': lambda train, test, seed, vdm='tiny', **budget: _learned(
         train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, 'lora', budget),

@@ -200,6 +200,10 @@ class FullSize(VDM):
                 h//self.factors[1], w//self.factors[1])
 
     @property
+    def prompt_vector(self): return self.text[0]
+    @prompt_vector.setter
+    def prompt_vector(self, vector): self.text[0] = vector
+    @property
     def fingerprint(self):
         return super().fingerprint | dict(prompt=self.prompt) | (dict(commit=self.commit) if self.commit else {})
 

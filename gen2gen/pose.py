@@ -36,7 +36,7 @@ def stroke(
 def pose_picture(
     joints, # (14, 2) x, y in pixels
     visible=None, # (14,) bool: joints to draw; None: all
-    size: int=32, # side, pixels
+    size: int=64, # side, pixels
 ) -> np.ndarray: # (size, size, 3) uint8
     "A pose in the paper's convention"
     joints, x = np.asarray(joints, float), np.zeros((size, size, 3))
@@ -49,7 +49,7 @@ def pose_picture(
 # %% ../nbs/21_pose.ipynb #81439587
 def figure(
     rng, # numpy generator
-    size: int=32, # side, pixels
+    size: int=64, # side, pixels
 ) -> np.ndarray: # (14, 2) x, y in pixels
     "The joints of a random person"
     way = lambda a: np.array([math.sin(a), math.cos(a)]) # 0: down

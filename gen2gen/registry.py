@@ -42,12 +42,10 @@ def register_vdm(
     if hub: weights, memory = weights or f'on the hub: {hub}', memory or 'what gen2gen vdms --presets estimates'
     VDMS[name] = VDMEntry(loader, licence, weights, memory, about, hub, revision)
 
-register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in the package, 14 MB',
-             memory='under 2 GB', about='pretrained by this project on procedural video; runs on a CPU')
+register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in the package, 22 MB',
+             memory='under 2 GB', about='pretrained by this project on video made by code; runs on a CPU')
 register_vdm('tiny-arc', 'gen2gen.tiny:load_tiny_arc', licence='Apache-2.0', weights='in the package, 14 MB',
-             memory='under 2 GB', about='tiny, pretrained further on coloured grids that change by rule; for ARC')
-register_vdm('tiny-latent', 'gen2gen.tiny:load_tiny_latent', licence='Apache-2.0', weights='in the package, 18 MB',
-             memory='under 2 GB', about='the next tiny, on the latents of a codec, for 64 px; still in training')
+             memory='under 2 GB', about='in exact pixels, shown coloured grids that change by rule; for ARC')
 
 # %% ../nbs/07a_registry.ipynb #77a3af35
 register_vdm('wan2.2-ti2v-5b', 'gen2gen.wan:load_wan', licence='Apache-2.0',

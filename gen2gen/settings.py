@@ -25,13 +25,13 @@ def _one_of(*names): return (lambda v: isinstance(v, str) and v in names), 'one 
 _AUGMENT = inspect.signature(Pairs.augment).parameters.keys()-{'self', 'seed'}
 
 SETTINGS = dict(  # name → (is this value possible?, what it must be)
-    seed=_whole(0, 2**63-1-10**7), warmup=_whole(0),
+    seed=_whole(0, 2**63-1-10**7), warmup=_whole(0), prompt_steps=_whole(0),
     **dict.fromkeys('n steps batch_size rank accumulation n_frames samples'.split(), _whole(1)),
     **dict.fromkeys('eval_every save_every workers'.split(), _whole(1)),
     lr=_number(lambda v: 0 < v < np.inf, 'a number above 0, and finite'),
     alpha=_number(lambda v: 0 < v < np.inf, 'a number above 0, and finite: the LoRA acts with weight alpha/rank'),
     max_grad_norm=_number(lambda v: v > 0, 'a number above 0; inf does not clip'),
-    method=_one_of('lora', 'full'), preset=_one_of('paper'), resize=_one_of(*RESIZE),
+    method=_one_of('lora', 'prompt', 'full'), preset=_one_of('paper'), resize=_one_of(*RESIZE),
     schedule=_one_of('cosine', 'linear', 'constant', 'constant_with_warmup', 'cosine_with_restarts', 'polynomial'),
     augment=((lambda v: callable(v) or isinstance(v, dict) and v.keys() <= _AUGMENT),
              f'a function (pairs, seed) → Pairs, or a dict of what Pairs.augment takes: {", ".join(sorted(_AUGMENT))}'))

@@ -29,10 +29,13 @@ class VDM:
     lora_targets = ()       # names of the linear layers that LoRA is fitted to, or a regular expression
     cache_latents = True    # is `encode` costly enough to keep its result on disk?
     default_frames = 9      # frames of a transition when the caller does not say
+    default_size = None     # side in pixels that the shell brings pictures to when the caller does not say
     lora_mixin = 'WanLoraLoaderMixin' # of diffusers.loaders: the format in which an adapter is saved
     comfy_names = ()        # (diffusers, ComfyUI) parts of names that differ, see `Adapter.export_comfy`
     defaults = {}           # settings of `finetune` that differ from those of `tiny`
     paper = {}              # settings of `finetune` that the papers state for this model
+    prompt_vector = None    # the text embedding that every video is conditioned on, where it can be learned
+    prompt_share = ()       # of the steps of `finetune`, for few pairs and for many, that learn the prompt first
 
     def frames(self, n): "The nearest legal number of frames"
     def size(self, h, w): "The nearest legal (height, width), pixels"

@@ -341,7 +341,7 @@ def try_it(
     pairs=None, # folder or zip of pairs to start with, as for `load_pairs`; uploads go before it
     new=None, # folder of new pictures to start with
     vdm='tiny', # name, folder or loaded VDM
-    size: int=32, # side of the squares that pictures are brought to, pixels; can be changed in the widget
+    size: int=64, # side of the squares that pictures are brought to, pixels; can be changed in the widget
     steps: int=None, # training steps, can be changed in the widget; None: as many as `finetune` takes by itself
     **settings, # of `finetune`
 ) -> TryIt: # with the attributes `adapter`, and `out`, the `Predictions` to the new pictures

@@ -3,8 +3,8 @@
     python tools/pretrain.py RUN --world PHOTOGRAPHS --minutes 9
 
 Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after
-every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook `10_bank`.
-On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many
+every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook
+`10_bank`. On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many
 pictures more."""
 import argparse, json, time
 from pathlib import Path
@@ -29,6 +29,8 @@ def options():
     p.add_argument('--workers', type=int, default=0, help='processes that make batches ahead, on spare cores')
     p.add_argument('--producers', type=int, default=0, help='processes that fill a stock of clips on the accelerator')
     p.add_argument('--decay', type=float, default=0, help='share of --steps over which the rate falls; 0: it stays')
+    p.add_argument('--init', help='model folder whose weights a new run starts from; it has the codec of --codec')
+    p.add_argument('--snapshots', type=int, nargs='*', default=(), help='steps whose weights stay in RUN/step-N')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--lr', type=float, default=8e-3, help='of Muon')
     p.add_argument('--adam-lr', type=float, default=2e-3)
@@ -61,7 +63,7 @@ def main():
     def run(**batches):
         return pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=o.decay, seed=o.seed, device=o.device, minutes=minutes,
                         workers=o.workers, compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000,
-                        num_layers=o.layers, **batches)
+                        init=o.init, snapshots=o.snapshots, **({} if o.init else dict(num_layers=o.layers)), **batches)
     if o.producers:
         drawn = World(None, bank.to('cpu'), 3*scale, group=2, shapes=shapes, shares=shares)
         with Stock(drawn, o.codec or o.run/'codec', o.device, o.producers, scale, seed=time.time_ns() % 10**6) as stock:

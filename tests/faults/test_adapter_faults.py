@@ -514,7 +514,7 @@ def test_weights_of_the_replaced_adapter_go(adapter, tmp_path):
     Adapter(vdm, base_weights(vdm)).save(tmp_path/"a")
     assert sorted(p.name for p in (tmp_path/"a").iterdir()) == ["diffusion_pytorch_model.safetensors", LAST]
 
-@pytest.mark.parametrize('name', ['tiny-arc', 'tiny-latent'])
+@pytest.mark.parametrize('name', ['tiny', 'tiny-arc'])
 def test_an_adapter_finds_its_model(name, tmp_path):
     "An adapter of every packaged model is loaded by its folder alone"
     pairs = Pairs(*(np.full((1, 32, 32, 3), k, np.uint8) for k in (50, 200)))

@@ -6,8 +6,8 @@ from nbrun import notebooks, run
 
 # Parameters for a quick run, by notebook; one that is not named here runs as it is.
 QUICK = {'00_tour.ipynb': dict(out=tempfile.mkdtemp(), crops=1, size=32, steps=8), 'index.ipynb': dict(steps=8),
-         '97_bench.ipynb': dict(steps=1, repeats=1), **{f'{o}.ipynb': dict(size=16, steps=2, n_test=2, media=tempfile.mkdtemp()) for o in ('22_colorize', '23_style', '26_mask_image', '27_geometry_edges')},
-         **{f'{o}.ipynb': dict(size=16, steps=2, n=4, n_test=4, media=tempfile.mkdtemp()) for o in ('24_segmentation', '25_people', '28_depth_inpaint_jigsaw')}}
+         '97_bench.ipynb': dict(steps=1, repeats=1), **{f'{o}.ipynb': dict(size=32, steps=2, n_test=2, media=tempfile.mkdtemp()) for o in ('22_colorize', '23_style', '26_mask_image', '27_geometry_edges')},
+         **{f'{o}.ipynb': dict(size=32, steps=2, n=4, n_test=4, media=tempfile.mkdtemp()) for o in ('24_segmentation', '25_people', '28_depth_inpaint_jigsaw')}}
 
 @pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.name)
 def test_notebook(path):

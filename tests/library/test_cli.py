@@ -453,3 +453,13 @@ def test_warnings_are_lines_of_the_command(capsys):
     "What is left out is said in the command's own words, not in Python's"
     with spoken("predict"): warnings.warn("more.mp4: not read")
     assert capsys.readouterr().err == "gen2gen predict: more.mp4: not read\n"
+
+# Where nobody says a size
+def test_pictures_of_any_size_are_taken_at_the_size_of_the_model(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (2, 40, 70, 3), dtype=np.uint8)
+    g.Pairs(x, 255-x, ["a", "b"]).save(tmp_path/"wide")
+    r = ok(f"finetune {tmp_path}/wide --out {tmp_path}/a --steps 1 --batch-size 1 --json")
+    assert "64×64" in r.stderr and "--size" in r.stderr
+    settings = json.loads((tmp_path/"a"/"gen2gen.json").read_text())["settings"]
+    assert (settings["size"], settings["resize"], settings["vdm"]["name"]) == ([64, 64], "pad", "tiny")
+    assert "--size" not in ok(f"finetune {tmp_path}/wide --out {tmp_path}/b --steps 1 --batch-size 1 --size 32").stderr

@@ -68,7 +68,7 @@ def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     with safe_open(tmp_path/'state.safetensors', 'pt') as f: assert f.metadata()['step'] == '2'
 
 def test_command_in_pieces(tmp_path, root):
-    "`tools/pretrain.py` makes codec and model, and a second call goes on where the first ended"
+    "`tools/pretrain.py` makes codec and model, goes on where it ended, and starts anew from what it made, with a stock"
     import gen2gen as g
     options = '--small --eager --layers 1 --codec-steps 2 --device cpu'.split()
     command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, *options]
@@ -79,3 +79,10 @@ def test_command_in_pieces(tmp_path, root):
         assert f'{steps} steps, the last:' in done.stdout
     vdm = g.load_vdm(tmp_path/'weights', device='cpu')
     assert vdm.codec and 'mirror' in vdm.vocabulary and vdm.size(64, 64) == (64, 64)
+    more = [sys.executable, root/'tools'/'pretrain.py', tmp_path/'more', *options, '--init', tmp_path/'weights',
+            '--codec', tmp_path/'codec', '--producers', '1', '--steps', '2', '--decay', '.5', '--snapshots', '1']
+    done = subprocess.run([*map(str, more)], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'clips were made' in done.stdout and '2 steps, the last:' in done.stdout
+    assert g.load_vdm(tmp_path/'more'/'step-1', device='cpu').revision != vdm.revision
