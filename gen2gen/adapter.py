@@ -151,6 +151,11 @@ class Predictions:
         best = videos[np.arange(len(videos)), medoid(videos[:, :, -1])]
         names = [f'{i:03d}' for i in range(len(inputs))] if names is None else list(names)
         return cls(best[:, -1], best, inputs, names, videos[:, :, -1])
+    @property
+    def mean_images(self):
+        "The mean of the samples (n, H, W, 3) uint8: softer than any of them, and nearer to the truth in PSNR"
+        means = [np.round(every.astype(float).mean(0)).astype(np.uint8) for every in self.all_images]
+        return np.stack(means) if len({x.shape for x in means}) == 1 else means
     def __len__(self): return len(self.images)
     def __repr__(self):
         sizes = {x.shape[:2] for x in self.images}

@@ -286,7 +286,8 @@ def finetune(
     train, test = _split(data, heldout, n, seed, shape, source)
     if not resume:
         _refuse_existing([out/'gen2gen.json', out/CHECKPOINT], overwrite, '--resume to go on, or --overwrite')
-    given = dict(n_frames=frames, steps=steps, prompt_steps=prompt_steps, batch_size=batch_size, lr=lr, rank=rank, method=method, preset=preset)
+    given = dict(n_frames=frames, steps=steps, prompt_steps=prompt_steps, batch_size=batch_size, lr=lr, rank=rank)
+    given |= dict(method=method, preset=preset)
     given |= dict(augment=_augment(augment), transition=transition or (t and t.transition), metric=t and t.metric)
     given |= dict(resize=resize or ('crop' if t else None), out=out, resume=resume, overwrite=overwrite)
     adapter = finetune(train, model, seed=seed, heldout=test, progress=not quiet, **given)

@@ -26,7 +26,8 @@ def vdm():
     made.text = made.embed(torch.zeros(1, 1, dtype=torch.long))
     return made
 
-@pytest.mark.parametrize('settings', [dict(), dict(method='prompt'), dict(method='full')], ids=['lora', 'prompt', 'full'])
+@pytest.mark.parametrize('settings', [dict(), dict(method='prompt'), dict(method='full')],
+                         ids=['lora', 'prompt', 'full'])
 def test_learned_saved_and_read(vdm, tmp_path, settings):
     before, plain = vdm.prompt_vector.clone(), vdm.sample(x, torch.Generator().manual_seed(0))
     adapter = finetune(pairs, vdm, **quick, **settings)
