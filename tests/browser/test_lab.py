@@ -178,7 +178,7 @@ def test_own_pictures_in_one_cell(lab, run_all, tmp_path):
     upload(page, 'targets', targets[:2])
     says('002.png: no file with the same stem in target/')
     upload(page, 'targets', targets)
-    says('3 pairs, read as 32×32 pixels; press Learn')
+    says('3 pairs, read as 64×64 pixels; press Learn')
     upload(page, 'new', inputs[:2])
     says('2 new pictures')
     page.locator('button.g2g-learn').click()
