@@ -351,7 +351,7 @@ def test_a_tasks_pictures(here):
 # What is refused
 @pytest.mark.parametrize("line, words", [
     ("finetune nowhere --out x", ["nowhere", "no task of that name"]), ("finetune no/where --out x", ["no/where", "no such folder"]), ("finetune vflip --heldout 0.5 --out x", ["--heldout vflip"]),
-    ("finetune vflip --out x --source coins", ["'coins'", "astronaut"]), ("finetune vflip --out x --size 16x24", ["16x24", "square"]), ("finetune new --out x", ["no folder input/"]), ("finetune task --out x --vdm huge", ["unknown VDM 'huge'", "tiny"]),
+    ("finetune vflip --out x --source coins", ["'coins'", "astronaut"]), ("finetune vflip --out x --size 32x64", ["32x64", "square"]), ("finetune new --out x", ["no folder input/"]), ("finetune task --out x --vdm huge", ["unknown VDM 'huge'", "tiny"]),
     ("finetune task --vdm vdm --out x --n 7", ["n=7", "there are 6 pairs"]), ("finetune task --vdm vdm --out x --n 0", ["n=0"]), ("finetune task --vdm vdm --out x --n 5 --heldout 0.5", ["n=5", "there are 3 pairs"]),
     ("finetune task --vdm vdm --out x --heldout 1.5", ["--heldout 1.5", "share"]), ("finetune task --vdm vdm --out x --heldout nowhere", ["nowhere"]),
     ("finetune task --vdm vdm --out x --transition fade", ["'fade'", "convex"]), ("finetune task --vdm vdm --out x --steps 0", ["steps=0"]), ("finetune task --vdm vdm --out x --lr nan", ["lr=nan"]),
