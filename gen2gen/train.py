@@ -37,7 +37,7 @@ from .vdm import VDM, check_videos, pair_latents
 # %% ../nbs/09_train.ipynb #e0bbe339
 def default_settings(
     n: int, # training pairs
-    method: str='lora', # "lora" or "full"
+    method: str='lora', # "lora", "prompt" or "full"
     vdm=None, # a VDM, whose own `defaults` go before
 ) -> dict: # steps, batch_size, lr (peak learning rate), rank
     "What `finetune` takes when it is not told"

@@ -1,6 +1,6 @@
 """Batches from a stock of clips that several processes fill, for an accelerator that trains faster than one draws.
 
-A group of clips costs one process 45 ms on a data-centre card, however many it holds, because thousands of small
+A group of clips costs one process about the same time, however many it holds, because thousands of small
 kernels are started. So every producer draws large groups on the card and hands their latents over, and a batch is drawn
 at random from what the last `KEPT` deliveries of its shape hold. Clips stay in the stock for a while and can be met
 twice, each time with other noise. Which clips a step gets depends on timing: unlike `pretrain` with a `World` alone,
