@@ -13,7 +13,7 @@ __all__ = ['TASK_PHOTOS', 'TASKS', 'RAMP', 'INKS', 'NIGHT', 'scene_pictures', 'p
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Callable
-import difflib, io, os, re
+import difflib, os, re
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,9 @@ from PIL import Image
 from scipy import ndimage
 from skimage import color, feature, filters, restoration, segmentation
 
-from .bank import PRETRAINING_PHOTOS, members, squares
+from .bank import PRETRAINING_PHOTOS, _read, members
 from .metrics import get_metric
-from .pairs import COLOUR_PHOTOS, FORMATS, SUFFIXES, Pairs, as_pictures, load_pairs, photos, to_rgb
+from .pairs import COLOUR_PHOTOS, SUFFIXES, Pairs, as_pictures, load_pairs, photos
 from .pose import LIMBS, figure, pose_picture, stroke
 from .scenes import shape_mask, stills, texture
 
@@ -108,8 +108,8 @@ def photo_sources(
     "Photographs in two halves"
     path = path or os.environ.get('GEN2GEN_PHOTOS')
     if not path: return TASK_PHOTOS[::2], TASK_PHOTOS[1::2]
-    x = [squares(np.asarray(to_rgb(Image.open(io.BytesIO(data()), formats=FORMATS)))[None], size)[0][0]
-         for name, data in members(path) if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    x = [_read(name, data, size)[0][0] for name, data in members(path)
+         if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if len(x) < 2: raise ValueError(f'{path} holds {len(x)} photographs; two halves need at least two')
     return np.stack(x[:len(x)//2]), np.stack(x[len(x)//2:])
 
