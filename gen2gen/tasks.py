@@ -13,7 +13,7 @@ __all__ = ['TASK_PHOTOS', 'TASKS', 'RAMP', 'INKS', 'NIGHT', 'scene_pictures', 'p
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Callable
-import difflib, os, re
+import difflib, os
 
 import numpy as np
 import pandas as pd
@@ -468,7 +468,7 @@ def measured(
     table = pd.concat([curves(load_results(o).assign(task=_label(o))) for o in there])
     return table.set_index(['task', 'n', 'method'])[['metric', 'mean', 'low', 'high', 'images', 'seeds']].round(3)
 
-def _label(path): return re.sub(r'^task_|_\d+$', '', Path(path).stem) # another n has a file of its own
+def _label(path): return Path(path).stem.removeprefix('task_')
 def _not_run(paths): return f"not run: {', '.join(Path(o).name for o in paths)}"
 
 # %% ../nbs/20_tasks.ipynb #612d98ee

@@ -50,7 +50,7 @@ DRIVER = textwrap.dedent("""
     def work(base, name, seconds): time.sleep(seconds); return dict(name=name)
     if __name__ == "__main__":
         print("go", flush=True)
-        sweep({f"j{i}": .3 for i in range(6)}, work, sys.argv[1], workers=2, resume=True, progress=False)
+        sweep({f"j{i}": .3 if i < 2 else 3 for i in range(6)}, work, sys.argv[1], workers=2, resume=True, progress=False)
 """)
 
 def start(out, code=DRIVER): return subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,5 +1,5 @@
 "A fine-tuning that is killed, at any moment, and started again ends with the same bits as one that was left alone."
-import json, multiprocessing, os, random, signal, time
+import json, multiprocessing, os, random, signal, sys
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from gen2gen.tiny import Tiny, random_transformer
 from gen2gen.train import CHECKPOINT, finetune
 
 STEPS = 10
+CALLS = 5_000  # of Python functions in less than a step
 WEIGHTS = "pytorch_lora_weights.safetensors"
 # A server that has imported everything forks the processes that are killed: each starts in a moment and is a real one.
 processes = multiprocessing.get_context("forkserver")
@@ -42,15 +43,22 @@ def result(out):
     weights = {k: v.numpy().tobytes() for k, v in load_file(out/WEIGHTS).items()}
     return weights, settings["losses"], settings["scores"], settings["best_step"]
 
-def wait_for_change(file, p, before):
-    "Until the checkpoint is another than `before`, or the process has ended"
-    while p.is_alive():
-        try:
-            if file.stat().st_mtime_ns != before: return
-        except FileNotFoundError: pass
-        time.sleep(.001)
-
-def stamp(file): return file.stat().st_mtime_ns if file.exists() else None
+class Strike:
+    """A signal to this very process, a number of Python calls after its next checkpoint is in place. Moments are counted
+    in calls, not in seconds, so they are as random on a slow machine as on a fast one."""
+    def __init__(self, calls, what=signal.SIGKILL): self.calls, self.what = calls, what
+    def __call__(self):
+        replace = os.replace
+        def count(frame, event, arg):
+            self.calls -= 1
+            if self.calls < 0:
+                sys.setprofile(None)
+                os.kill(os.getpid(), self.what)
+        def trap(*args):
+            os.replace = replace
+            replace(*args)
+            sys.setprofile(count)
+        os.replace = trap
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -61,15 +69,11 @@ def whole(tmp_path_factory):
     return result(out)
 
 def test_killed_at_random_moments(tmp_path, whole):
-    out, rng, kills = tmp_path/"run", random.Random(0), 0
+    out, rng = tmp_path/"run", random.Random(0)
     for _ in range(6):
-        p, before = start(out), stamp(out/CHECKPOINT)
-        wait_for_change(out/CHECKPOINT, p, before)
-        time.sleep(rng.uniform(0, .15))
-        p.kill(); p.join()
-        kills += p.exitcode == -signal.SIGKILL
-        if p.exitcode == 0: break
-    assert kills >= 3
+        p = start(out, Strike(rng.randrange(CALLS)))
+        p.join()
+        assert p.exitcode == -signal.SIGKILL
     finish(out)
     assert result(out) == whole
     assert sorted(p.name for p in out.iterdir()) == [LAST, WEIGHTS], "a killed process's half-written files are cleared"
@@ -99,9 +103,7 @@ def test_killed_while_saving(tmp_path, whole, nth):
 
 def test_ctrl_c_in_a_process(tmp_path, whole):
     out = tmp_path/"run"
-    p = start(out)
-    wait_for_change(out/CHECKPOINT, p, None)
-    os.kill(p.pid, signal.SIGINT)
+    p = start(out, Strike(CALLS//2, signal.SIGINT))
     p.join()
     assert p.exitcode == 1
     assert [o.name for o in out.iterdir()] == [CHECKPOINT]
@@ -111,6 +113,6 @@ def test_ctrl_c_in_a_process(tmp_path, whole):
 def test_finished_run_is_not_repeated(tmp_path, whole):
     out = tmp_path/"run"
     finish(out)
-    before = stamp(out/LAST)
+    before = (out/LAST).stat().st_mtime_ns
     finish(out)
-    assert stamp(out/LAST) == before and result(out) == whole
+    assert (out/LAST).stat().st_mtime_ns == before and result(out) == whole
