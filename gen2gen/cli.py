@@ -16,6 +16,7 @@ import inspect, os, re, sys, warnings
 
 import typer
 from fastcore.docments import docments
+from fastcore.meta import delegates
 
 from . import __version__
 
@@ -550,16 +551,30 @@ def vdms(
 
 # %% ../nbs/90_cli.ipynb #0119e66e
 def _arc_run(
-    *,
     source, # of the tasks, see `load_puzzles`
     split, # of the source
     k, # attempts that are allowed
     unit, # what counts, see `summarise`
-    settings, # of `solve_settings`
-    out, tasks, limit, vdm, random_weights, workers, ray, resume, retry, json, quiet, # options of both commands
+    out, # folder of the run
+    *,
+    tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
+    limit: int|None=None, # only so many tasks of that order
+    vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
+    random_weights: bool=False, # the same architecture with random weights, the control
+    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
+    samples: int|None=None, # videos generated for each test input; default: 6
+    steps: int|None=None, # training steps of each adapter; default: 80
+    seed: int=42, # of everything random
+    workers: int=1, # tasks at a time, each in a process with a model of its own
+    ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
+    resume: bool=False, # go on with the run in OUT
+    retry: bool=False, # with --resume: do failed tasks again
+    json: bool=False, # print JSON: the scores
+    quiet: bool=False, # no progress bar
 ):
     "What `arc` and `conceptarc` share: solve, score, hand in, and a page to leaf through."
     from gen2gen.arc import load_puzzles
+    settings = dict(augment=augment, samples=samples, steps=steps, seed=seed)
     _refuse_inside(out, source)
     puzzles = load_puzzles(source, split)
     if limit is not None and limit < 1: raise ValueError(f'--limit {limit}: at least one task is needed')
@@ -608,61 +623,31 @@ def _arc_told(table, unit, unscored, out):
          'gen2gen arc --split training --tasks 0ca9ddb6,a416b8f3 --out run --augment both',
          'gen2gen arc --vdm tiny-arc --workers 2 --out run --resume',
          'gen2gen arc --ray auto --workers 16 --out run')
+@delegates(_arc_run)
 def arc(
     *,
     split: str='evaluation', # training or evaluation
     version: int=1, # of ARC-AGI: 1 or 2
     out: Path, # folder of the run
-    tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
-    limit: int|None=None, # only so many tasks of that order
-    vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
-    random_weights: bool=False, # the same architecture with random weights, the control
-    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
-    samples: int|None=None, # videos generated for each test input; default: 6
-    steps: int|None=None, # training steps of each adapter; default: 80
-    seed: int=42, # of everything random
-    workers: int=1, # tasks at a time, each in a process with a model of its own
-    ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
-    resume: bool=False, # go on with the run in OUT
-    retry: bool=False, # with --resume: do failed tasks again
-    json: bool=False, # print JSON: the scores
-    quiet: bool=False, # no progress bar
+    **kwargs, # see `_arc_run`
 ):
     "Solve tasks of ARC-AGI, one adapter each; two attempts, and a task counts if all its tests are right."
     if version not in (1, 2): raise ValueError(f'--version {version}: there are ARC-AGI 1 and 2')
-    _arc_run(source=f'arc-agi-{version}', split=split, k=2, unit='task',
-             settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
-             out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
-             workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)
+    _arc_run(f'arc-agi-{version}', split, 2, 'task', out, **kwargs)
 
 # %% ../nbs/90_cli.ipynb #b015c945
 @command('gen2gen conceptarc ConceptARC/ --out run',
          'gen2gen conceptarc ConceptARC/ --download --out run --limit 16',
          'gen2gen conceptarc ConceptARC/ --tasks CleanUp1,Copy3 --out run --augment symmetries')
+@delegates(_arc_run)
 def conceptarc(
     folder: Path, # copy of ConceptARC, with corpus/ in it
     *,
     download: bool=False, # fetch ConceptARC into FOLDER first, if there is none
     out: Path, # folder of the run
-    tasks: str|None=None, # names of tasks, with commas; default: all, in a random order that is always the same
-    limit: int|None=None, # only so many tasks of that order
-    vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
-    random_weights: bool=False, # the same architecture with random weights, the control
-    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
-    samples: int|None=None, # videos generated for each test input; default: 6
-    steps: int|None=None, # training steps of each adapter; default: 80
-    seed: int=42, # of everything random
-    workers: int=1, # tasks at a time, each in a process with a model of its own
-    ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
-    resume: bool=False, # go on with the run in OUT
-    retry: bool=False, # with --resume: do failed tasks again
-    json: bool=False, # print JSON: the scores
-    quiet: bool=False, # no progress bar
+    **kwargs, # see `_arc_run`
 ):
     "Solve tasks of ConceptARC, one adapter each; three attempts for each test input."
     from gen2gen.arc import download_conceptarc
     if download and not folder.exists(): download_conceptarc(folder)
-    _arc_run(source=folder, split=None, k=3, unit='test',
-             settings=dict(augment=augment, samples=samples, steps=steps, seed=seed),
-             out=out, tasks=tasks, limit=limit, vdm=vdm, random_weights=random_weights,
-             workers=workers, ray=ray, resume=resume, retry=retry, json=json, quiet=quiet)
+    _arc_run(folder, None, 3, 'test', out, **kwargs)
