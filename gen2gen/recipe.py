@@ -40,8 +40,9 @@ def development_rows(
     count: int=24, # pictures to score on
     size: int=64, # side, pixels
     seed: int=0, # of the pairs and of the run
+    decodings=((None, 1),), # (steps of the sampler, samples whose mean is scored); None: the model's default
     **settings, # of `finetune`
-) -> pd.DataFrame: # a row for each scored picture: task, n, seed, picture, score, copy, seconds of processor time
+) -> pd.DataFrame: # a row for each decoding and picture, with score, score of the copy, seconds of processor time
     "Learn each task from n pairs and score the last frames on other pictures"
     learn, score = pictures(bank, size)
     rows = []
@@ -50,13 +51,15 @@ def development_rows(
         train, test = task.pairs(n, seed, source=learn), task.pairs(count, 1, source=score)
         start = time.process_time()
         adapter = finetune(train, vdm, seed=seed, progress=False, **settings)
-        answers = adapter.predict(test.inputs, seed=0).images
-        seconds = time.process_time()-start
-        found = zip(metric.fn(answers, test.targets), metric.fn(test.inputs, test.targets))
-        for i, (reached, copied) in enumerate(found):
-            rows.append(dict(task=name, n=n, seed=seed, picture=i, score=float(reached), copy=float(copied),
-                             seconds=round(seconds, 1)))
-    return pd.DataFrame(rows)
+        fitted, copied = time.process_time()-start, metric.fn(test.inputs, test.targets)
+        for steps, samples in decodings:
+            start = time.process_time()
+            answers = adapter.predict(test.inputs, samples=samples, steps=steps, seed=0, progress=False).mean_images
+            seconds = round(fitted+time.process_time()-start, 1)
+            rows.append(pd.DataFrame(dict(
+                task=name, n=n, seed=seed, sampler_steps=steps or vdm.default_steps, samples=samples,
+                picture=range(count), score=metric.fn(answers, test.targets), copy=copied, seconds=seconds)))
+    return pd.concat(rows, ignore_index=True)
 
 # %% ../nbs/16_recipe.ipynb #686e05a0
 def by_name(
