@@ -486,7 +486,8 @@ def compared(
             sign = 1 if get_metric(metric).higher_is_better else -1
             best = max(V.keys()-{'lora', *NO_RIVALS}, key=lambda m: sign*V[m].to_numpy().mean())
             lead = crossed_ci(sign*(V['lora'][V[best].columns]-V[best]))
-            rows.append((_label(path), n, metric, told(crossed_ci(V['lora'])), f'{best} {told(crossed_ci(V[best]))}',
-                         told(lead), 'ahead' if lead.low > 0 else 'behind' if lead.high < 0 else 'level'))
-    columns = ['task', 'n', 'metric', 'fine-tuned', 'best control', 'difference', 'tiny is']
+            verdict = 'ahead' if lead.low > 0 else 'behind' if lead.high < 0 else 'level'
+            rows.append((_label(path), n, verdict, metric, told(crossed_ci(V['lora'])),
+                         f'{best} {told(crossed_ci(V[best]))}', told(lead)))
+    columns = ['task', 'n', 'tiny is', 'metric', 'fine-tuned', 'best control', 'difference']
     return pd.DataFrame(rows, columns=columns).set_index('task') if there else _not_run(paths)
