@@ -527,7 +527,7 @@ def tasks(
 @command('gen2gen vdms', 'gen2gen vdms --presets', 'gen2gen vdms --json')
 def vdms(
     *,
-    presets: bool=False, # estimate the memory that full-size models need, for cards of 24, 40 and 80 GB; takes seconds
+    presets: bool=False, # estimate the memory that full-size models need, for cards of 24 to 140 GB; takes seconds
     json: bool=False, # print JSON
 ):
     "List the video diffusion models, their licence and the memory they need."

@@ -206,7 +206,7 @@ def meta_inputs(
     "A forward pass's arguments on the meta device"
     c, e, (f, h, w) = (config['transformer'], dict(device='meta', dtype=torch.bfloat16),
                        ((n_frames-1)//8+1, h//32, w//32))
-    return dict(hidden_states=torch.empty(batch, f*h*w, 128, **e),
+    return dict(hidden_states=torch.empty(batch, f*h*w, c.get('in_channels', 128), **e),
                 encoder_hidden_states=torch.empty(batch, 128, c['caption_channels'], **e),
                 timestep=torch.empty(batch, f*h*w, device='meta'),
                 encoder_attention_mask=torch.empty(batch, 128, **e), num_frames=f, height=h, width=w,
