@@ -23,7 +23,7 @@ from gen2gen.devices import device_gb, native_dtype, usable
 from gen2gen.fullsize import still
 from gen2gen.memory import FAMILIES, GB, PRESETS, SETS, estimate, fits, native_size, operations
 from gen2gen.pairs import Pairs
-from gen2gen.train import StopFinetuning, finetune
+from gen2gen.train import finetune
 from gen2gen.transitions import make_videos
 
 # What differs from the published configurations with --small
