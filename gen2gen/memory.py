@@ -97,6 +97,10 @@ def native_size(
     t = FAMILIES[name][0].CONFIGS[name]['transformer']
     return (8*t['sample_height'], 8*t['sample_width']) if t.get('use_learned_positional_embeddings') else (480, 832)
 
+def _all_blocks(name, one, two):
+    "A count over all blocks of a model, from the counts with one block and with two"
+    return one+(FAMILIES[name][0].CONFIGS[name]['transformer']['num_layers']-1)*(two-one)
+
 @functools.lru_cache(None)
 def _count(name, n_frames, h, w, rank, batch, checkpointing):
     "Numbers in large linear weights (which fp8 halves), in other weights, the LoRA, the VAE; bytes of activations"
@@ -111,7 +115,7 @@ def _count(name, n_frames, h, w, rank, batch, checkpointing):
         rest = sum(p.numel() for p in t.parameters())-lora-linear
         found.append((linear, rest, lora, activations(t, inputs, checkpointing)))
     with torch.device('meta'), still(): vae = sum(p.numel() for p in module.VAE(**config['vae']).parameters())
-    linear, rest, lora, kept = (one+(config['transformer']['num_layers']-1)*(two-one) for one, two in zip(*found))
+    linear, rest, lora, kept = (_all_blocks(name, *both) for both in zip(*found))
     return linear, rest, lora, vae, kept
 
 # %% ../nbs/54_memory.ipynb #2e7423a9
@@ -205,5 +209,4 @@ def operations(
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad(): meta_model(name, rank, layers)(**inputs, return_dict=False)
         counted.append(counter.get_total_flops())
-    one, two = counted
-    return one+(module.CONFIGS[name]['transformer']['num_layers']-1)*(two-one)
+    return _all_blocks(name, *counted)

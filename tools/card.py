@@ -10,16 +10,18 @@ encoding, ten training steps, prediction of one picture, a run that is stopped a
 The line is written when the case is done, so call it again after a kill: what is in the file is not measured again.
 A case that fails, for lack of memory or else, has a line with its error. The 8-bit optimizers that others offer are not
 tried: only LoRA is trained, and `lora_gb` says how little its weights and moments take."""
-import argparse, json, math, platform, statistics, tempfile, time
+import argparse, json, math, statistics, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-import diffusers, numpy as np, peft, torch, transformers
+import numpy as np, torch, transformers
 from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.training_utils import free_memory
 from gen2gen import memory
 from gen2gen.adapter import load_adapter
 from gen2gen.devices import device_gb, native_dtype, usable
+from gen2gen.evaluate import machine, versions
+from gen2gen.files import whole
 from gen2gen.fullsize import still
 from gen2gen.memory import FAMILIES, GB, PRESETS, SETS, estimate, fits, native_size, operations
 from gen2gen.pairs import Pairs
@@ -173,7 +175,7 @@ def cases(
 
 def measure(name, options, o, rate):
     "One case: a dict, one line of the file"
-    device, dtype, (n_frames, h, w) = o.device, o.dtype or native_dtype(o.device), shape_of(name)
+    device, dtype, (n_frames, h, w) = o.device, o.dtype, shape_of(name)
     told = tuple(k for k in options if k in SETS[-1])
     need = estimate(name, n_frames, h, w, o.rank, options=told)
     row = dict(model=name, options=[*options], frames=n_frames, height=h, width=w, rank=o.rank, batch=1,
@@ -244,14 +246,13 @@ def known(file, retry=False):
 def run(o):
     "Measure what is not in the file yet"
     began, device = time.monotonic(), usable(o.device)
-    o = SimpleNamespace(**vars(o) | dict(device=device))
-    dtype, done = o.dtype or native_dtype(device), known(o.file, o.retry)
-    rate = measured_rate(device, dtype, 512 if o.small or device.type == 'cpu' else 8192)
-    about = dict(device=torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.processor() or 'CPU',
-                 device_gb=device_gb(device), dtype=str(dtype).removeprefix('torch.'), small=o.small,
-                 operations_a_second=rate, torch=torch.__version__, diffusers=diffusers.__version__,
-                 peft=peft.__version__)
-    o.file.parent.mkdir(parents=True, exist_ok=True)
+    o = SimpleNamespace(**vars(o) | dict(device=device, dtype=o.dtype or native_dtype(device)))
+    done, side = known(o.file, o.retry), 512 if o.small or device.type == 'cpu' else 8192
+    rate = measured_rate(device, o.dtype, side)
+    where = machine()
+    about = dict(device=where['accelerator' if device.type == 'cuda' else 'cpu'], device_gb=device_gb(device),
+                 dtype=str(o.dtype).removeprefix('torch.'), small=o.small, operations_a_second=rate,
+                 versions=versions(), machine=where)
     for name, options in cases(o.models, device_gb(device), o.options):
         if (name, options) in done: continue
         if time.monotonic()-began > 60*o.minutes:
@@ -259,9 +260,11 @@ def run(o):
             return
         try: row = measure(name, options, o, rate)
         except Exception as e: # a card's errors are of many kinds, and each is a finding
-            row = dict(model=name, options=[*options], error=f'{type(e).__name__}: {str(e).splitlines()[0][:300]}')
+            said, *_ = [*str(e).splitlines(), '']
+            row = dict(model=name, options=[*options], error=f'{type(e).__name__}: {said[:300]}')
         free_memory()
-        with open(o.file, 'a', encoding='utf-8') as f: f.write(json.dumps(row | about)+'\n')
+        before = o.file.read_text(encoding='utf-8') if o.file.is_file() else ''
+        with whole(o.file) as part: part.write_text(f'{before}{json.dumps(row | about)}\n', encoding='utf-8')
         print(row.get('error') or f'{name} {"+".join(options) or "plain"}: {row["step_seconds"]:.3g} s a step, '
               f'{row["share_of_floor"]:.0%} of the floor, {row["train_peak_gb"] or math.nan:.1f} GB '
               f'of {row["estimate_gb"]:.1f} estimated', flush=True)

@@ -35,18 +35,20 @@ def test_every_option_and_what_is_known_is_not_measured_again(tmp_path, monkeypa
     assert measured(file, '--models', 'ltx-2b') == found
 
 def test_a_case_that_fails_has_a_line_and_the_others_go_on(tmp_path, monkeypatch):
-    file, real = tmp_path/'card.jsonl', card.random_vdm
+    file, real, error = tmp_path/'card.jsonl', card.random_vdm, MemoryError('out of memory\nand more')
     def full(name, *args):
-        if name == 'ltx-2b': raise MemoryError('out of memory\nand more')
+        if name == 'ltx-2b': raise error
         return real(name, *args)
     monkeypatch.setattr(card, 'random_vdm', full)
     both = ('--models', 'ltx-2b', 'cogvideox-5b-i2v', '--options', 'checkpointing')
     bad, good = measured(file, *both)
     assert bad['error'] == 'MemoryError: out of memory' and 'error' not in good
+    error = MemoryError() # says nothing
+    assert measured(file, *both, '--retry')[-1]['error'].startswith('MemoryError')
     monkeypatch.undo()
-    assert len(measured(file, *both)) == 2
+    assert len(measured(file, *both)) == 3
     again = measured(file, *both, '--retry')
-    assert [(row['model'], 'error' in row) for row in again[2:]] == [('ltx-2b', False)]
+    assert [(row['model'], 'error' in row) for row in again[3:]] == [('ltx-2b', False)]
 
 def test_time_and_what_cannot_be_meant(tmp_path, capsys):
     card.main([str(tmp_path/'card.jsonl'), '--small', '--device', 'cpu', '--minutes', '0'])
