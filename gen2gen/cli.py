@@ -561,9 +561,10 @@ def _arc_run(
     limit: int|None=None, # only so many tasks of that order
     vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights: bool=False, # the same architecture with random weights, the control
-    augment: str|None=None, # of the demonstrations: none, symmetries, colours or both; default: colours
-    samples: int|None=None, # videos generated for each test input; default: 6
-    steps: int|None=None, # training steps of each adapter; default: 80
+    augment: str|None=None, # none, symmetries, colours or both; default: both, for other models colours
+    samples: int|None=None, # answers for each test input, which vote; default: 32, for other models 6
+    tokens: int|None=None, # that tiny-arc learns each task from, each 2×2 pixels; default: 250000
+    steps: int|None=None, # training steps of each adapter, for other models than tiny-arc; default: 80
     seed: int=42, # of everything random
     workers: int=1, # tasks at a time, each in a process with a model of its own
     ray: str|None=None, # address of a Ray cluster, or local; default: processes of this machine
@@ -574,14 +575,15 @@ def _arc_run(
 ):
     "What `arc` and `conceptarc` share: solve, score, hand in, and a page to leaf through."
     from gen2gen.arc import load_puzzles
-    settings = dict(augment=augment, samples=samples, steps=steps, seed=seed)
+    settings = dict(augment=augment, samples=samples, tokens=tokens, steps=steps, seed=seed)
+    settings = {k: v for k, v in settings.items() if v is not None}
     _refuse_inside(out, source)
     puzzles = load_puzzles(source, split)
     if limit is not None and limit < 1: raise ValueError(f'--limit {limit}: at least one task is needed')
     if tasks and (bad := [o for o in tasks.split(',') if o not in puzzles]):
         raise ValueError(f'--tasks: there is no task {bad[0]} among the {len(puzzles)} of {source}')
     from gen2gen.settings import check_settings
-    from gen2gen.arc_solve import known_answers, score_run, solve_all, solve_settings, submission, summarise, task_order
+    from gen2gen.arc_solve import known_answers, score_run, settings_for, solve_all, submission, summarise, task_order
     from gen2gen.evaluate import save_results
     from gen2gen.navigator import run_problems, save_navigator
     chosen = {o: puzzles[o] for o in (tasks.split(',') if tasks else task_order(puzzles)[:limit])}
@@ -591,7 +593,7 @@ def _arc_run(
                     resume=resume, retry=retry, progress=not quiet)
     scores = score_run(out, answers, k, unscored=secret) if {*chosen} - {*secret} else None
     told = dict(source=str(source) if str(source) in ('arc-agi-1', 'arc-agi-2') else 'conceptarc', split=split, vdm=vdm)
-    told |= dict(pretrained=not random_weights, attempts=k, workers=workers, settings=solve_settings(**settings))
+    told |= dict(pretrained=not random_weights, attempts=k, workers=workers, settings=settings_for(vdm, **settings))
     if scores is not None: save_results(scores, out/'scores.csv', **told)
     submission(out, out/'submission.json', puzzles=chosen)
     if len(done := [o for o in chosen if (out/f'results/{o}.safetensors').exists()]):
@@ -631,7 +633,7 @@ def arc(
     out: Path, # folder of the run
     **kwargs, # see `_arc_run`
 ):
-    "Solve tasks of ARC-AGI, one adapter each; two attempts, and a task counts if all its tests are right."
+    "Solve tasks of ARC-AGI, each learned alone; two attempts, and a task counts if all its tests are right."
     if version not in (1, 2): raise ValueError(f'--version {version}: there are ARC-AGI 1 and 2')
     _arc_run(f'arc-agi-{version}', split, 2, 'task', out, **kwargs)
 
@@ -647,7 +649,7 @@ def conceptarc(
     out: Path, # folder of the run
     **kwargs, # see `_arc_run`
 ):
-    "Solve tasks of ConceptARC, one adapter each; three attempts for each test input."
+    "Solve tasks of ConceptARC, each learned alone; three attempts for each test input."
     from gen2gen.arc import download_conceptarc
     if download and not folder.exists(): download_conceptarc(folder)
     _arc_run(folder, None, 3, 'test', out, **kwargs)

@@ -15,6 +15,7 @@ from IPython.display import HTML
 
 from .arc import PALETTE
 from .arc_solve import attempts
+from .canvas import CLASS_COLOURS
 from .files import whole
 from .player import script_tag, style_tag
 from .show import data_url
@@ -96,6 +97,13 @@ def _first_samples(tries, grids):
     "For each attempt the number of the first sample that gave it"
     return [next(i for i, grid in enumerate(grids) if np.array_equal(grid, t)) for t in tries]
 
+def _videos(result, i, samples):
+    "The videos of some samples of a test input; those of `tiny-arc` are classes, on canvases of several sizes"
+    videos = result[f'video{i}'][samples]
+    if 'views' not in result: return videos
+    sides = [result['views'][i][j][2][0] for j in samples]
+    return [CLASS_COLOURS[video[:, :side, :side]] for video, side in zip(videos, sides)]
+
 def run_problems(
     out, # folder of `solve_all`
     puzzles: dict, # name → `Puzzle`
@@ -112,7 +120,7 @@ def run_problems(
         result = load_result(done[name])
         for i, grids in enumerate(result[reading]):
             tries = attempts(grids, k)
-            shown = result[f'video{i}'][_first_samples(tries, grids)] if videos else ()
+            shown = _videos(result, i, _first_samples(tries, grids)) if videos else ()
             truth = answers[name][i] if name in answers else None
             problems.append(problem(puzzles[name], i, tries, truth, shown, reading))
     return problems

@@ -44,8 +44,8 @@ def register_vdm(
 
 register_vdm('tiny', 'gen2gen.tiny:load_tiny', licence='Apache-2.0', weights='in the package, 22 MB',
              memory='under 2 GB', about='pretrained by this project on video made by code; runs on a CPU')
-register_vdm('tiny-arc', 'gen2gen.tiny:load_tiny_arc', licence='Apache-2.0', weights='in the package, 14 MB',
-             memory='under 2 GB', about='in exact pixels, shown coloured grids that change by rule; for ARC')
+register_vdm('tiny-arc', 'gen2gen.tiny_arc:load_tiny_arc', licence='Apache-2.0', weights='in the package, 8 MB',
+             memory='under 2 GB', about='for ARC: on canvases of colours, shown the training tasks of ARC-AGI-1')
 
 # %% ../nbs/07a_registry.ipynb #77a3af35
 register_vdm('wan2.2-ti2v-5b', 'gen2gen.wan:load_wan', licence='Apache-2.0',
@@ -89,7 +89,8 @@ def loader_of(
     except (ValueError, KeyError, TypeError) as e:
         raise ValueError(f'{file} is damaged ({e!r}): copy or download it again') from e
     if kind in PIPELINES: return PIPELINES[kind]
-    if kind == 'WanTransformer3DModel' and about.get('out_channels') in (12, 16): return VDMS['tiny'].loader
+    if kind == 'WanTransformer3DModel' and about.get('out_channels') in (12, 16):
+        return VDMS['tiny-arc' if about.get('in_channels') == 2*about['out_channels'] == 24 else 'tiny'].loader
     raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; '
                      f'known pipelines: {", ".join(PIPELINES)}')
 

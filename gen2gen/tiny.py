@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'from_latents', 'random_transformer', 'rotate',
-           'attend', 'block_forward', 'forward', 'coordinates', 'Tiny', 'load_tiny', 'load_tiny_arc', 'named']
+           'attend', 'block_forward', 'forward', 'coordinates', 'Tiny', 'load_tiny', 'named']
 
 # %% ../nbs/07_tiny.ipynb #2d501835
 import difflib, hashlib, json
@@ -246,6 +246,16 @@ def loss(self: Tiny,
     x_hat = self.predict_clean(add_noise(latents, eps, sigma), sigma, condition)
     return velocity_loss(x_hat, latents, sigma)
 
+@patch
+def batch_loss(self: Tiny,
+    batch: tuple, # clean latents, noise levels, noise, and words (n, W) or names that say nothing
+) -> tuple: # loss in the velocity and squared error of x̂, scalars
+    "What [pretraining](15_pretrain.ipynb) lowers"
+    x, sigma, eps, words = batch
+    text = self.embed(words) if torch.is_tensor(words) else None
+    x_hat = self.predict_clean(add_noise(x, eps, sigma), sigma, dict(first=x[:, :, :1]), text)
+    return velocity_loss(x_hat, x, sigma).mean(), (x_hat.detach()-x)[:, :, 1:].square().mean()
+
 # %% ../nbs/07_tiny.ipynb #cc07bf5e
 @patch
 @torch.no_grad()
@@ -296,13 +306,6 @@ def load_tiny(
                                                         local_files_only=True)
     revision = hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()[:12]
     return Tiny(transformer, device, dtype, revision, codec, words, vocabulary, prompt)
-
-def load_tiny_arc(
-    path=None, # as of `load_tiny`
-    **kwargs, # of `load_tiny`
-) -> Tiny:
-    "Load `tiny-arc`: the network in the exact layout, pretrained further on grid clips"
-    return named(load_tiny(path or files('gen2gen')/'weights'/'tiny-arc', **kwargs), 'tiny-arc')
 
 def named(
     vdm: Tiny, # a model

@@ -1,18 +1,22 @@
-"""Make the weights of `tiny` from nothing, in pieces: first the codec, then the transformer.
+"""Make the weights of `tiny` from nothing, in pieces: first the codec, then the transformer. Or those of `tiny-arc`.
 
     python tools/pretrain.py RUN --world PHOTOGRAPHS --minutes 9
+    python tools/pretrain.py RUN --puzzles rearc.tar.xz --minutes 9
+    torchrun --nproc_per_node 2 tools/pretrain.py RUN --puzzles rearc.tar.xz --minutes 9      # shared by two processes
 
 Call it again with the same RUN and it goes on where it was, also after a kill. RUN/weights is a model folder after
 every piece: `g.load_vdm('RUN/weights')`. PHOTOGRAPHS is a folder or zip of pictures and videos, see the notebook
 `10_bank`. On an accelerator clips are made there too, a batch holds `--scale` times as many, and the codec takes as many
 pictures more."""
-import argparse, json, time
+import argparse, json, os, time
 from pathlib import Path
 import torch
+import torch.distributed as dist
 from gen2gen.bank import load_bank
 from gen2gen.codec import load_codec, save_codec
 from gen2gen.codec_training import train_codec
 from gen2gen.pretrain import SHAPES, SHARES, World, export_weights, pretrain, seen
+from gen2gen.rearc import SHOWN_TASKS, Training, task_pairs
 from stock import Stock
 
 def options():
@@ -20,6 +24,7 @@ def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('run', type=Path, help='folder of the run: state, logs, weights')
     p.add_argument('--world', help='folder or zip of photographs and videos; left out: twelve that packages ship')
+    p.add_argument('--puzzles', help='archive of RE-ARC, or "own" for ARC-AGI-1\'s own pairs: make tiny-arc')
     p.add_argument('--minutes', type=float, default=9, help='length of this piece')
     p.add_argument('--steps', type=int, default=10**9, help='last step of the transformer, if the minutes allow')
     p.add_argument('--codec', type=Path, help='codec folder to take as it is, instead of training one')
@@ -50,9 +55,27 @@ def codec_of(o, bank, scale):
         save_codec(network, folder)
     return load_codec(folder, device=o.device)
 
+def end(o, vdm, **about):
+    "Weights of a run, and the last line of its log"
+    if dist.is_initialized() and dist.get_rank() > 0: return
+    if not (o.run/'log.jsonl').is_file(): return print('no step was done: call again', flush=True)
+    last = json.loads((o.run/'log.jsonl').read_text().splitlines()[-1])
+    export_weights(vdm, o.run/'weights', last['step'], o.seed, **about)
+    print(f'{last["step"]} steps, the last: {last}', flush=True)
+
 def main():
     o, began = options(), time.monotonic()
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: dist.init_process_group('gloo' if o.device == 'cpu' else 'nccl')
     scale = o.scale or (1 if o.device == 'cpu' else 20)
+    def run(minutes, **batches):
+        changes = {} if o.init else dict(num_layers=o.layers)
+        return pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=o.decay, seed=o.seed, device=o.device, minutes=minutes,
+                        workers=o.workers, compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000,
+                        init=o.init, snapshots=o.snapshots, **changes, **batches)
+    if o.puzzles:
+        world = Training(task_pairs(None if o.puzzles == 'own' else o.puzzles), scale)
+        vdm = run(o.minutes, batch=world)
+        return end(o, vdm, name='tiny-arc', shown=SHOWN_TASKS)
     bank = load_bank(o.world, device=o.device)
     codec = codec_of(o, bank, scale)
     if codec is None: return print('the codec is not done: call again', flush=True)
@@ -60,19 +83,12 @@ def main():
     print(f'{bank}, {codec}, {minutes:.1f} minutes left', flush=True)
     shapes, shares = (((32, 2, 8),), (1.,)) if o.small else (SHAPES, SHARES)
     world = World(codec, bank, scale, shapes=shapes, shares=shares)
-    def run(**batches):
-        return pretrain(o.run, o.steps, o.lr, o.adam_lr, decay=o.decay, seed=o.seed, device=o.device, minutes=minutes,
-                        workers=o.workers, compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000,
-                        init=o.init, snapshots=o.snapshots, **({} if o.init else dict(num_layers=o.layers)), **batches)
     if o.producers:
         drawn = World(None, bank.to('cpu'), 3*scale, group=2, shapes=shapes, shares=shares)
         with Stock(drawn, o.codec or o.run/'codec', o.device, o.producers, scale, seed=time.time_ns() % 10**6) as stock:
-            vdm = run(batch=world, stock=stock)
+            vdm = run(minutes, batch=world, stock=stock)
             print(f'{stock.delivered:,} clips were made', flush=True)
-    else: vdm = run(batch=world)
-    if not (o.run/'log.jsonl').is_file(): return print('no step was done: call again', flush=True)
-    last = json.loads((o.run/'log.jsonl').read_text().splitlines()[-1])
-    export_weights(vdm, o.run/'weights', last['step'], o.seed, shown=seen(bank))
-    print(f'{last["step"]} steps, the last: {last}', flush=True)
+    else: vdm = run(minutes, batch=world)
+    end(o, vdm, shown=seen(bank))
 
 if __name__ == '__main__': main()

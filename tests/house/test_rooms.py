@@ -8,11 +8,11 @@ FLOORS = dict(
     ground='devices files',
     data='pairs transitions metrics check settings',
     pictures='show player',
-    models='flow vdm codec tiny fullsize wan cogvideox ltx memory registry',
+    models='flow vdm codec tiny canvas tiny_arc fullsize wan cogvideox ltx memory registry',
     learning='adapter train controls evaluate widgets',
     world='bank scenes clips muon codec_training pretrain',
     tasks='pose tasks sources recipe',
-    puzzles='arc sweep arc_solve grid_clips navigator',
+    puzzles='arc arc_learn rearc sweep arc_solve navigator',
     front='cli __main__')
 PLACE = {room: (floor, place) for floor, rooms in enumerate(FLOORS.values())
          for place, room in enumerate(rooms.split())}

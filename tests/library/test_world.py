@@ -62,5 +62,5 @@ def test_modules_of_the_world_keep_apart():
     files = [path for path in (ROOT/'gen2gen').glob('*.py') if path.stem not in ('__init__', '_modidx')]
     modules = {path.stem: public(path) for path in files}
     assert len(modules['scenes'] | modules['clips']) <= 40
-    for name in ('clips', 'grid_clips'):
+    for name in ('clips', 'rearc'):
         for other in modules.keys()-{name, 'docs'}: assert not modules[name] & modules[other], f'{name} and {other}'

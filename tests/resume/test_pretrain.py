@@ -86,3 +86,47 @@ def test_command_in_pieces(tmp_path, root):
     assert done.returncode == 0, done.stderr
     assert 'clips were made' in done.stdout and '2 steps, the last:' in done.stdout
     assert g.load_vdm(tmp_path/'more'/'step-1', device='cpu').revision != vdm.revision
+
+SHARED = """
+import sys, torch
+import torch.distributed as dist
+from gen2gen.pretrain import pretrain
+torch.set_num_threads(1)
+def half(step, seed):
+    g = torch.Generator().manual_seed(step)
+    z, eps = torch.randn(2, 2, 12, 2, 8, 8, generator=g)
+    return z, torch.rand(2, generator=g), eps, ['noise']*2
+def whole(step, seed):
+    parts = zip(half(2*step, seed), half(2*step+1, seed))
+    return tuple(a+b if isinstance(a, list) else torch.cat([a, b]) for a, b in parts)
+alone = sys.argv[2] == 'alone'
+if not alone: dist.init_process_group('gloo')
+small = dict(num_layers=1, attention_head_dim=24, num_attention_heads=2, ffn_dim=32)
+pretrain(sys.argv[1], 3, lr=1e-3, adam_lr=1e-3, batch=whole if alone else half, compile=False, **small)
+"""
+
+def test_two_processes_learn_what_one_learns_from_both_batches(tmp_path):
+    "Each has batches of its own, and they step with the mean gradient; one of them writes"
+    (tmp_path/'shared.py').write_text(SHARED)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']
+    for start, how in (([sys.executable], 'alone'), ([*torchrun, '--standalone'], 'two')):
+        done = subprocess.run([*start, tmp_path/'shared.py', tmp_path/how, how], capture_output=True, text=True,
+                              env={**os.environ, 'OMP_NUM_THREADS': '1'}, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path/how/'state.safetensors') for how in ('alone', 'two'))
+    # AdamW divides by the root of tiny moments, so rounding shows
+    for name in (n for n in one if n.startswith('model.')):
+        assert (one[name]-two[name]).norm() <= 1e-3*one[name].norm()+1e-6, name
+    assert lines_of(tmp_path/'two'/'log.jsonl') == 3
+
+def test_command_makes_tiny_arc(tmp_path, root):
+    "`tools/pretrain.py --puzzles` needs no archive, goes on where it ended, and leaves a model that a folder loads"
+    import gen2gen as g
+    command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, *'--puzzles own --eager --layers 1 --device cpu'.split()]
+    for steps in (1, 2):
+        done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                              capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert f'{steps} steps, the last:' in done.stdout
+    vdm = g.load_vdm(tmp_path/'weights', device='cpu')
+    assert vdm.name == 'tiny-arc' and {'0ca9ddb6', 'turn 7', 'colours 15'} <= {*vdm.vocabulary}

@@ -1,0 +1,51 @@
+"That no task which is scored or kept for development is in the pretraining of tiny-arc, and that batches are sound."
+import numpy as np
+import pytest
+import torch
+from gen2gen import rearc
+from gen2gen.arc import load_answers, load_puzzles
+from gen2gen.canvas import LARGEST
+from gen2gen.rearc import Training, kept_for_development, task_pairs
+from conftest import ROOT
+
+DATA = ROOT.parent/'shared'/'data'
+ARCHIVE = DATA/'rearc'/'rearc_400x100.tar.xz'
+
+def key(grid): return grid.shape, np.asarray(grid, np.uint8).tobytes()
+
+def keys(source, split=None):
+    "Keys of all pairs of a source, demonstrations and tests"
+    answers = load_answers(source, split)
+    return {(key(a), key(b)) for name, p in load_puzzles(source, split).items()
+            for a, b in (*p.demos, *zip(p.inputs, answers[name]))}
+
+@pytest.fixture(scope='module', params=[None, pytest.param(ARCHIVE, marks=pytest.mark.skipif(
+    not ARCHIVE.is_file(), reason='needs rearc/rearc_400x100.tar.xz in shared/data beside the repository'))])
+def pairs(request): return task_pairs(request.param)
+
+@pytest.mark.parametrize('source', ['arc-agi-1', 'arc-agi-2', pytest.param(DATA/'conceptarc', marks=pytest.mark.skipif(
+    not (DATA/'conceptarc').is_dir(), reason='needs ConceptARC in shared/data/conceptarc beside the repository'))])
+def test_no_scored_pair_is_shown(pairs, source):
+    shown = {(key(a), key(b)) for each in pairs.values() for a, b in each}
+    assert not shown & keys(source, 'evaluation')
+
+def test_names_are_of_the_training_split_and_none_is_for_development(pairs):
+    assert pairs.keys() <= load_puzzles('arc-agi-1', 'training').keys()
+    assert not any(map(kept_for_development, pairs))
+
+def test_only_the_training_split_is_asked_for(monkeypatch):
+    asked = []
+    def spy(load): return lambda source, split: asked.append((source, split)) or load(source, split)
+    monkeypatch.setattr(rearc, 'load_puzzles', spy(load_puzzles))
+    monkeypatch.setattr(rearc, 'load_answers', spy(load_answers))
+    task_pairs()
+    assert set(asked) == {('arc-agi-1', 'training')}
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    world, again = Training(task_pairs()), Training(task_pairs())
+    for step in range(12):
+        a, b = world(step, 1), again(step, 1)
+        assert all(map(torch.equal, a, b))
+        first, target, sigma, eps, words = a
+        assert first.max() <= 11 and target.shape == first.shape and words.shape == (len(first), 3)
+        assert first.shape[1] % 2 == 0 and first.shape[1] <= LARGEST
