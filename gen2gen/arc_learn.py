@@ -9,13 +9,14 @@ __all__ = ['AUGMENTS', 'LEARN', 'check_augment', 'learn_settings', 'swaps', 'Vie
 # %% ../nbs/41b_arc_learn.ipynb #bb554b6c
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from .arc import Puzzle, rule_colours, rule_shape, turned
 from .canvas import CLASSES, GROUND, LARGEST, Place, canvas_side, draw_place, one_hot, on_canvas, read_grid
 from .flow import euler, normal
-from .settings import check_settings
+from .settings import changed, check_settings
 from .tiny_arc import BLIND, PERMUTATIONS, TinyArc, draw_levels
 
 # %% ../nbs/41b_arc_learn.ipynb #381f752f
@@ -45,9 +46,7 @@ def learn_settings(
     **changes, # of `LEARN`; None: as it is there
 ) -> dict: # `ValueError` for an unknown name, or a value that cannot be meant
     "The whole settings of learning a task"
-    if unknown := sorted({*changes}-{*LEARN}):
-        raise ValueError(f"there is no setting {unknown[0]!r} of tiny-arc; there are {', '.join(LEARN)}")
-    s = LEARN | {k: v for k, v in changes.items() if v is not None}
+    s = changed(LEARN, changes, ' of tiny-arc')
     if s['method'] not in ('full', 'lora'): raise ValueError(f"method is full or lora, not {s['method']!r}")
     check_settings(**{name: value for name, value in s.items() if name not in ('augment', 'method')})
     check_augment(s['augment'])
@@ -112,7 +111,7 @@ def draw_views(
 # %% ../nbs/41b_arc_learn.ipynb #315e8dff
 def _learner(vdm, s):
     "A copy of a model that can learn, its parameters in two groups, and the vector of the task"
-    own = TinyArc(deepcopy(vdm.transformer), vdm.device, vdm.dtype, vdm.revision, words=vdm.words, vocabulary=vdm.vocabulary)
+    own = TinyArc(deepcopy(vdm.transformer), vdm.device, vdm.dtype, words=vdm.words, vocabulary=vdm.vocabulary)
     tasks = [i for i, word in enumerate(vdm.vocabulary) if word and not word.startswith(('turn ', 'colours '))]
     start = vdm.words[tasks].mean(0) if tasks else torch.zeros_like(vdm.words[0])
     if s['method'] == 'lora':
@@ -180,8 +179,8 @@ def _answers(own, word, x, views, s):
             first = one_hot(np.stack([v.see(x) for v in seen])).unsqueeze(2).to(own.device)
             text = texts(own, word, seen)
             noise = normal((len(seen), CLASSES, 2, side, side), g).to(own.device)
-            def clean(z, sigma): return own.predict_clean(z, sigma, dict(first=first), text)
-            z = euler(clean, noise, s['sampler_steps'])[:, :, 1]
+            predict = partial(own.predict_clean, condition=dict(first=first), text=text)
+            z = euler(predict, noise, s['sampler_steps'])[:, :, 1]
             for i, p in zip(part, ((z+1)/2).clamp_min(1e-6).log().cpu()): found[i] = p
     return found
 

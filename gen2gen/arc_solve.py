@@ -28,7 +28,7 @@ from .evaluate import load_results
 from .files import whole
 from .pairs import Pairs
 from .registry import VDMS, load_vdm, loader_of
-from .settings import check_settings
+from .settings import changed, check_settings
 from .sweep import load_result, sweep
 from .tiny_arc import TinyArc
 from .train import finetune
@@ -101,9 +101,7 @@ def solve_settings(
     **changes, # of `DEFAULTS`; None: as it is there
 ) -> dict: # `ValueError` for an unknown name, or a value that cannot be meant
     "The whole settings of a solver"
-    if unknown := sorted({*changes} - {*DEFAULTS}):
-        raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
-    s = DEFAULTS | {k: v for k, v in changes.items() if v is not None}
+    s = changed(DEFAULTS, changes)
     check_settings(**{k: v for k, v in s.items() if k != 'augment'})
     check_augment(s['augment'])
     if s['sampler_steps'] is not None: check_settings(steps=s['sampler_steps'])

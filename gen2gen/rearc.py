@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from .arc import as_grid, load_answers, load_puzzles, turned
-from .canvas import LARGEST, canvas_side, draw_place, one_hot, on_canvas
+from .canvas import LARGEST, canvas_side, draw_place, on_canvas
 from .tiny import random_transformer
-from .tiny_arc import GRIDS, PERMUTATIONS, VERSIONS_OF_A_TASK, TinyArc, draw_levels, random_words
+from .tiny_arc import GRIDS, PERMUTATIONS, TinyArc, draw_levels, random_words
 
 # %% ../nbs/43_rearc.ipynb #184514af
 SHARED = '40853293', # pairs of this training task are also in the evaluation split

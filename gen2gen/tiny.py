@@ -174,7 +174,8 @@ class Tiny(VDM):
 
     def __repr__(self):
         said = f', prompt={self.prompt!r}' if self.prompt else ''
-        return f'Tiny(revision={self.revision!r}, dtype={self.fingerprint["dtype"]}, device={str(self.device)!r}{said})'
+        about = f'revision={self.revision!r}, dtype={self.fingerprint["dtype"]}, device={str(self.device)!r}{said}'
+        return f'{type(self).__name__}({about})'
     @property
     def prompt_vector(self): return self.text
     @prompt_vector.setter

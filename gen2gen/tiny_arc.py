@@ -92,7 +92,8 @@ def loss(self: TinyArc,
 ) -> torch.Tensor: # (n,)
     "`answer_loss` of latents at random noise levels"
     first, target = condition['first'][:, :, 0].argmax(1), latents[:, :, 1].argmax(1)
-    return self.answer_loss(first, target, draw_levels(len(target), generator), normal(latents[:, :, 1].shape, generator))[0]
+    levels, noise = draw_levels(len(target), generator), normal(latents[:, :, 1].shape, generator)
+    return self.answer_loss(first, target, levels, noise)[0]
 
 @patch
 def batch_loss(self: TinyArc,
@@ -105,7 +106,8 @@ def batch_loss(self: TinyArc,
 
 # %% ../nbs/41a_tiny_arc.ipynb #c2384b29
 # Row i sends colour c to PERMUTATIONS[i, c]. Black stays, and the first row changes nothing.
-PERMUTATIONS = np.stack([np.arange(10), *(np.r_[0, 1+np.random.default_rng([36, i]).permutation(9)] for i in range(15))])
+_drawn = [np.random.default_rng([36, i]).permutation(9) for i in range(15)]
+PERMUTATIONS = np.stack([np.arange(10), *(np.r_[0, 1+p] for p in _drawn)])
 VERSIONS_OF_A_TASK = [*(f'turn {k}' for k in range(8)), *(f'colours {i}' for i in range(len(PERMUTATIONS)))]
 
 def random_words(
