@@ -24,8 +24,8 @@ AUGMENTS = 'none', 'symmetries', 'colours', 'both'
 
 LEARN = dict(method='full',   # 'full': every weight, 'lora': an adapter
              tokens=250_000,  # that are learned from
-             batch=2048,      # tokens a step
-             lr=1.5e-3, word_lr=1e-2, # of AdamW, for weights and for the task's word
+             batch=512,       # tokens a step
+             lr=1e-3, word_lr=1e-2, # of AdamW, for weights and for the task's word
              rank=16,         # of the adapter
              augment='both',  # of `AUGMENTS`
              scales=3,        # largest scale
