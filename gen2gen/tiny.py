@@ -251,7 +251,7 @@ def loss(self: Tiny,
 def batch_loss(self: Tiny,
     batch: tuple, # clean latents, noise levels, noise, and words (n, W) or names that say nothing
 ) -> tuple: # loss in the velocity and squared error of x̂, scalars
-    "What [pretraining](15_pretrain.ipynb) lowers"
+    "What pretraining lowers"
     x, sigma, eps, words = batch
     text = self.embed(words) if torch.is_tensor(words) else None
     x_hat = self.predict_clean(add_noise(x, eps, sigma), sigma, dict(first=x[:, :, :1]), text)
