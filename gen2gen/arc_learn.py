@@ -16,6 +16,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from .arc import Puzzle, rule_colours, rule_shape, turned
 from .canvas import CLASSES, GROUND, LARGEST, Place, canvas_side, draw_place, one_hot, on_canvas, read_grid
 from .flow import euler, normal
+from .pretrain import IDLE
 from .settings import changed, check_settings
 from .tiny_arc import BLIND, PERMUTATIONS, TinyArc, draw_levels
 
@@ -121,8 +122,7 @@ def _learner(vdm, s):
             inject_adapter_in_model(config, own.transformer)
         weights = [w for name, w in own.transformer.named_parameters() if 'lora_' in name]
     else:
-        idle = 'attn2.to_q', 'attn2.to_k', 'attn2.norm'
-        weights = [w for name, w in own.transformer.named_parameters() if not any(i in name for i in idle)]
+        weights = [w for name, w in own.transformer.named_parameters() if not any(i in name for i in IDLE)]
     word = start.clone().requires_grad_()
     for w in weights: w.requires_grad_()
     return own, weights, word

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from .arc import as_grid, load_answers, load_puzzles, turned
+from .arc_learn import draw_scale
 from .canvas import LARGEST, canvas_side, draw_place, on_canvas
 from .tiny import random_transformer
 from .tiny_arc import GRIDS, PERMUTATIONS, TinyArc, draw_levels, random_words
@@ -84,8 +85,7 @@ class Training:
         "Side of the canvas, row and scale of each pair"
         def chosen(share, n=None): return rng.choice(len(share), n, p=share/share.sum())
         longest = self.rows[chosen(self.share), 2]
-        scales = np.arange(1, min(SCALES, (LARGEST-1)//longest)+1)
-        side = canvas_side(longest, scales[chosen(1/scales)], int(rng.integers(4)))
+        side = canvas_side(longest, draw_scale(rng, longest, SCALES), int(rng.integers(4)))
         n = int(np.clip(4*BATCH//side**2, 2, MOST))*self.scale
         fits = self.fits(side)
         rows = chosen(self.share*(fits.sum(0) > 0), n)

@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .canvas import CLASSES, CLASS_COLOURS, canvas_loss, one_hot
+from .canvas import CLASSES, CLASS_COLOURS, LARGEST, canvas_loss, one_hot
 from .flow import add_noise, normal
 from .tiny import Tiny, forward, load_tiny
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ class TinyArc(Tiny):
     name, default_frames, default_steps = 'tiny-arc', 2, 1
 
     def frames(self, n): return 2
-    def size(self, h, w): return tuple(int(min(max(2*round(s/2), 2), 64)) for s in (h, w))
+    def size(self, h, w): return tuple(int(min(max(2*round(s/2), 2), LARGEST)) for s in (h, w))
     def encode(self, videos):
         far = np.abs(np.asarray(videos, int)[..., None, :]-CLASS_COLOURS.astype(int)).sum(-1)
         classes = far.argmin(-1)
