@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .adapter import Predictions, fit_pictures
-from .controls import canny_edges, grabcut, otsu, unet
+from .controls import canny_edges, grabcut, nearest_patches, otsu, unet
 from .files import whole
 from .metrics import Interval, bootstrap_ci, get_metric
 from .pairs import Pairs, as_pictures
@@ -100,6 +100,7 @@ METHODS = {
     'scratch': lambda train, test, seed, vdm='tiny', **budget: _learned(
         train, test, load_vdm(vdm, pretrained=False, seed=seed), seed, 'full', budget),
     'unet': lambda train, test, seed, **_: unet(train, test.inputs, seed),
+    'patches': lambda train, test, seed, **_: nearest_patches(train, test.inputs),
     'otsu': lambda train, test, seed, **_: otsu(test.inputs),
     'grabcut': lambda train, test, seed, **_: grabcut(test.inputs),
     'canny': lambda train, test, seed, **_: canny_edges(test.inputs)}

@@ -13,6 +13,7 @@ import json, math, os, time
 from itertools import islice
 from pathlib import Path
 from dataclasses import dataclass
+from typing import Callable
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
@@ -61,22 +62,30 @@ class World:
     vague: float = .15       # share of clips without amounts
     shapes: tuple = SHAPES   # picture size, frames, clips a batch
     shares: tuple = SHARES   # how often each shape is drawn
+    alter: Callable = None   # (clips, generator) → clips in their place; None: as they were drawn
+
+    def clips(self,
+        step: int, # counts from 0
+        seed: int=0, # of the run
+    ) -> tuple: # clips (n, F, 3, s, s) in [0, 1], their words (n, W), and the generator that noise comes from
+        "What is shown at one step"
+        number = batch_seed(step, seed)
+        g = Dice(number, self.codec.device if self.codec else 'cpu', self.bank)
+        size, frames, n = drawn_shape(torch.Generator().manual_seed(number), self.shapes, self.shares)
+        n *= self.scale
+        v, _, words = draw_clips(n, size, frames, g, kinds=self.kinds, group=self.group*self.scale, captions=True)
+        words[:, 1:] *= ~chance(g, n, self.vague)[:, None]
+        words *= ~chance(g, n, self.silent)[:, None]
+        return self.alter(v, g) if self.alter else v, words, g
 
     def __call__(self,
         step: int, # counts from 0
         seed: int=0, # of the run
     ) -> tuple: # clean latents (n, 16, F, h, w), noise levels (n,), noise, words (n, W)
         "The batch of one step: a function of seed and step alone"
-        number = batch_seed(step, seed)
-        g = Dice(number, self.codec.device, self.bank)
-        size, frames, n = drawn_shape(torch.Generator().manual_seed(number), self.shapes, self.shares)
-        n *= self.scale
-        group = self.group*self.scale
-        v, _, words = draw_clips(n, size, frames, g, kinds=self.kinds, group=group, captions=True)
-        words[:, 1:] *= ~chance(g, n, self.vague)[:, None]
-        words *= ~chance(g, n, self.silent)[:, None]
+        v, words, g = self.clips(step, seed)
         z = self.codec.encode(v*2-1)
-        return z, sample_sigma(n, g), normals(g, *z.shape), words
+        return z, sample_sigma(len(z), g), normals(g, *z.shape), words
 
 # %% ../nbs/15_pretrain.ipynb #b0f33a8a
 def as_batch(

@@ -85,11 +85,11 @@ class Training:
         "Side of the canvas, row and scale of each pair"
         def chosen(share, n=None): return rng.choice(len(share), n, p=share/share.sum())
         longest = self.rows[chosen(self.share), 2]
-        side = canvas_side(longest, draw_scale(rng, longest, SCALES), int(rng.integers(4)))
+        side = min(LARGEST, canvas_side(longest, draw_scale(rng, longest, SCALES), int(rng.integers(4))))
         n = int(np.clip(4*BATCH//side**2, 2, MOST))*self.scale
         fits = self.fits(side)
         rows = chosen(self.share*(fits.sum(0) > 0), n)
-        return min(side, LARGEST), rows, [1+chosen(fits[:, row]) for row in rows]
+        return side, rows, [1+chosen(fits[:, row]) for row in rows]
 
     def __call__(self,
         step: int, # counts from 0

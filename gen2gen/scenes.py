@@ -312,6 +312,12 @@ def _grounds(n, size, g, photos, boards):
     if len(rows := some(g, n, boards)): x[rows] = paint(*board(len(rows), size, g))
     return x
 
+def _share_of_photographs(g):
+    "How many grounds are photographs, by how many there are"
+    if getattr(g, 'many', False): return .7
+    bank = getattr(g, 'bank', None)
+    return .35 if bank is None or len(bank.photos) else 0.
+
 def _number_of_sprites(n, most, g):
     "How many sprites each of n pictures has (n,), on the CPU; 15 % have none"
     count = torch.randint(0, most+1, (n,), generator=host(g), device='cpu')
@@ -335,13 +341,13 @@ def stills(
     n, # pictures
     size, # their side, pixels
     g, # a `Dice` or a torch generator
-    photos=None, # share of photographs; None: .7 if there are many, else .35
+    photos=None, # share of photographs; None: .7 if there are many, .35 if few, 0 if none
     sprites=6, # largest number of sprites
     boards=.08, # share of boards
     layers=False, # also give the mask of the sprites
 ):
     "n still scenes (n, 3, size, size); with `layers`, also the mask of the sprites (n, 1, size, size)"
-    if photos is None: photos = .7 if getattr(g, 'many', False) else .35
+    if photos is None: photos = _share_of_photographs(g)
     x, mask = _add_sprites(_grounds(n, size, g, photos, boards), g, sprites)
     angle = uniform(g, n, 1, 1, hi=2*math.pi)
     across, down = coords(size, g)

@@ -49,3 +49,10 @@ def test_a_batch_is_a_function_of_seed_and_step():
         first, target, sigma, eps, words = a
         assert first.max() <= 11 and target.shape == first.shape and words.shape == (len(first), 3)
         assert first.shape[1] % 2 == 0 and first.shape[1] <= LARGEST
+
+def test_every_grid_fits_the_largest_canvas():
+    "At its limit a canvas is smaller than its grids and their room would have it"
+    grids = {f'{n}': [(np.zeros((n, n), np.uint8),)*2] for n in (16, 21, 30)}
+    world = Training(grids)
+    sides = [world(step)[0].shape[1] for step in range(40)]
+    assert sides.count(LARGEST) > 4
