@@ -102,11 +102,18 @@ const demonstration = ([input, output], i) =>
     gridFigure(output, 110, `output of demonstration ${i + 1}`, 'output'),
   );
 
+// Attempts are counted anew for each model, where there are several.
+const sameModel = (answer) => PROBLEMS[place].tries.filter((other) => other.of === answer.of);
+const attemptName = (answer) => {
+  const number = `attempt ${sameModel(answer).indexOf(answer) + 1} `;
+  return answer.of ? `${answer.of}: ${number}` : number;
+};
+
 const attemptButton = (answer, i) =>
   element(
     'button',
     { ariaPressed: String(i === attempt), onclick: () => choose(place, i) },
-    element('span', {}, `attempt ${i + 1} `, mark(answer.right)),
+    element('span', {}, attemptName(answer), mark(answer.right)),
   );
 
 const drawTest = (problem) => {
@@ -124,7 +131,7 @@ const draw = () => {
   const problem = PROBLEMS[place];
   const concept = problem.concept ? `${problem.concept} · ` : '';
   const known = problem.tries.length && problem.truth;
-  const solved = known ? problem.tries.some((answer) => answer.right) : null;
+  const solved = known ? sameModel(problem.tries[0]).some((answer) => answer.right) : null;
   clock?.stop();
   clock = null;
   byId('title').replaceChildren(`${concept}${problem.name}, test ${problem.test + 1} `, mark(solved));
