@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'GREY', 'GROUND', 'BORDER', 'CLASSES', 'LARGEST', 'CLASS_COLOURS', 'Place', 'on_canvas', 'canvas_side',
-           'draw_place', 'one_hot', 'canvas_loss', 'read_shape', 'read_grid']
+           'tokens_of', 'draw_place', 'one_hot', 'canvas_loss', 'read_shape', 'read_grid']
 
 # %% ../nbs/40a_canvas.ipynb #c32f8f8c
 from typing import NamedTuple
@@ -56,6 +56,13 @@ def canvas_side(
     "The side of a canvas that just holds its grids"
     return -(-(cells*scale+1+slack)//2)*2
 
+def tokens_of(
+    shapes, # rows and columns (…, 2)
+    scale=1, # pixels a side of a cell
+) -> np.ndarray: # (…)
+    "How many tokens of 2×2 pixels a grid with its border touches, at most"
+    return ((np.asarray(shapes)*scale+1)//2+1).prod(-1)
+
 def draw_place(
     rng, # numpy generator
     shape, # rows and columns of the largest grid that lies here
@@ -79,9 +86,11 @@ def canvas_loss(
     logits: torch.Tensor, # (n, 12, H, W)
     target: torch.Tensor, # classes (n, H, W)
     ground: float=.1, # weight of a pixel of the ground
+    seen: torch.Tensor=None, # which pixels count (n, H, W); None: all
 ) -> torch.Tensor: # (n,)
     "Cross-entropy of each canvas"
     weight = torch.where(target == GROUND, ground, 1.)
+    if seen is not None: weight = weight*seen
     each = F.cross_entropy(logits, target.long(), reduction='none')*weight
     return each.sum((1, 2))/weight.sum((1, 2))
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from .arc import as_grid, load_answers, load_puzzles, turned
 from .arc_learn import draw_scale
-from .canvas import LARGEST, canvas_side, draw_place, on_canvas
+from .canvas import LARGEST, canvas_side, draw_place, on_canvas, tokens_of
 from .tiny import random_transformer
-from .tiny_arc import GRIDS, PERMUTATIONS, TinyArc, draw_levels, random_words
+from .tiny_arc import GRIDS, PERMUTATIONS, TinyArc, draw_levels, kept_tokens, random_words
 
 # %% ../nbs/43_rearc.ipynb #184514af
 SHARED = '40853293', # pairs of this training task are also in the evaluation split
@@ -55,7 +55,7 @@ evaluation split, nor the training tasks that the notebook `43_rearc` keeps for 
 
 # %% ../nbs/43_rearc.ipynb #085f0ebe
 SCALES = 4 # largest scale
-BATCH, MOST = 4096, 96   # tokens of a batch, and canvases at most
+BATCH, MOST = 4096, 192  # tokens of a batch, and canvases at most
 
 @dataclass
 class Training:
@@ -65,9 +65,10 @@ class Training:
 
     def __post_init__(self):
         self.tasks = sorted(self.pairs)
-        sizes = [(t, i, max(*a.shape, *b.shape)) for t, name in enumerate(self.tasks)
+        sizes = [(t, i, *np.maximum(a.shape, b.shape)) for t, name in enumerate(self.tasks)
                  for i, (a, b) in enumerate(self.pairs[name])]
         self.rows = np.array(sizes)
+        self.longest = self.rows[:, 2:].max(1)
         self.share = 1/np.bincount(self.rows[:, 0])[self.rows[:, 0]]
 
     def blank(self, seed=0, device='cpu', **changes):
@@ -75,31 +76,33 @@ class Training:
         transformer = random_transformer(seed, **{**GRIDS, **changes})
         return TinyArc(transformer, device, **random_words(transformer, self.tasks, seed))
 
-    def fits(self, side):
-        "How likely each pair is at each scale on such a canvas (scales, pairs)"
+    def alike(self, most):
+        "How likely each pair is at each scale where that many tokens are the most (scales, pairs)"
         scales = np.arange(1, SCALES+1)[:, None]
-        length = self.rows[:, 2]*scales
-        return ((length < side) & (1.8*length >= side-3))/scales
+        needed = tokens_of(self.rows[None, :, 2:], scales[..., None])
+        return ((needed <= most) & (needed > .75*most) & (self.longest*scales < LARGEST))/scales
 
     def draw(self, rng):
         "Side of the canvas, row and scale of each pair"
         def chosen(share, n=None): return rng.choice(len(share), n, p=share/share.sum())
-        longest = self.rows[chosen(self.share), 2]
-        side = min(LARGEST, canvas_side(longest, draw_scale(rng, longest, SCALES), int(rng.integers(4))))
-        n = int(np.clip(4*BATCH//side**2, 2, MOST))*self.scale
-        fits = self.fits(side)
-        rows = chosen(self.share*(fits.sum(0) > 0), n)
-        return side, rows, [1+chosen(fits[:, row]) for row in rows]
+        row = chosen(self.share)
+        most = tokens_of(self.rows[row, 2:], draw_scale(rng, self.longest[row], SCALES))
+        n = int(np.clip(BATCH//most, 2, MOST))*self.scale
+        alike = self.alike(most)
+        rows = chosen(self.share*(alike.sum(0) > 0), n)
+        scales = [1+chosen(alike[:, row]) for row in rows]
+        side = canvas_side(max(self.longest[rows]*scales), 1, int(rng.integers(4)))
+        return min(side, LARGEST), rows, scales
 
     def __call__(self,
         step: int, # counts from 0
         seed: int=0, # of the run
-    ) -> tuple: # inputs and answers (n, side, side), classes; noise levels (n,), noise, words (n, 3)
+    ) -> tuple: # inputs and answers (n, side, side), classes; noise levels (n,), noise, words (n, 3), `kept_tokens`
         "The batch of one step: a function of seed and step alone"
         rng = np.random.default_rng([seed, step, 15])
         side, rows, scales = self.draw(rng)
         first, target, words = [], [], []
-        for (task, i, _), scale in zip(self.rows[rows], scales):
+        for (task, i, *_), scale in zip(self.rows[rows], scales):
             turn, colours = int(rng.integers(8)), int(rng.integers(len(PERMUTATIONS)))
             a, b = (turned(PERMUTATIONS[colours][g], turn) for g in self.pairs[self.tasks[task]][i])
             place = draw_place(rng, np.maximum(a.shape, b.shape), side, scale)
@@ -108,5 +111,5 @@ class Training:
             words.append([1+task, 1+len(self.tasks)+turn, 9+len(self.tasks)+colours])
         g = torch.Generator().manual_seed(int(rng.integers(1 << 60)))
         first, target = (torch.from_numpy(np.stack(o)) for o in (first, target))
-        return first, target, draw_levels(len(first), g), torch.randn((len(first), 12, side, side), generator=g), \
-            torch.tensor(words)
+        noise = torch.randn((len(first), 12, side, side), generator=g)
+        return first, target, draw_levels(len(first), g), noise, torch.tensor(words), kept_tokens(first, target, g)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'LATENT', 'WORDS', 'scaled', 'as_bytes', 'to_latents', 'from_latents', 'random_transformer', 'rotate',
-           'attend', 'block_forward', 'forward', 'coordinates', 'Tiny', 'load_tiny', 'named']
+           'attend', 'block_forward', 'forward', 'waves', 'coordinates', 'Tiny', 'load_tiny', 'named']
 
 # %% ../nbs/07_tiny.ipynb #2d501835
 import difflib, hashlib, json
@@ -107,12 +107,23 @@ def block_forward(
     return x+b.ffn(F.layer_norm(x, (d,))*(1+scale2)+shift2)*gate2
 
 # %% ../nbs/07_tiny.ipynb #c93b1d6f
+def _kept(x, cos, sin, keep):
+    "Some tokens of each frame (n, F, K, d), and their rotations (n, F·K, 1, e/2)"
+    def of_tokens(o): return o[0].unflatten(0, (x.shape[1], -1))[:, keep].transpose(0, 1).flatten(1, 2)
+    return x.take_along_dim(keep[:, None, :, None], 2), of_tokens(cos), of_tokens(sin)
+
+def _put_back(x, keep, tokens):
+    "Tokens in their places (n, F, tokens, d), zeros elsewhere"
+    places = keep[:, None, :, None].expand_as(x)
+    return x.new_zeros(*x.shape[:2], tokens, x.shape[-1]).scatter(2, places, x)
+
 def forward(
     transformer: WanTransformer3DModel, # the network
     z: torch.Tensor, # input (n, 28, F, h, w): latents and coordinates
     t: torch.Tensor, # timestep of each frame (n, F), 0 (clean) to 1000 (noise)
     text: torch.Tensor, # (1, 1, text_dim), or more columns, which are added to the embedding of the timestep
     block=block_forward, # the block function, or a compiled one
+    keep: torch.Tensor=None, # tokens of a frame that take part (n, K), the output of others is 0; None: all
 ) -> torch.Tensor: # the network's output (n, 12, F, h, w)
     "`transformer(z, t, text)` for timesteps that are constant within a frame"
     n, c, frames, h, w = z.shape
@@ -121,6 +132,7 @@ def forward(
     cos, sin = cos[..., 0::2].to(dtype), sin[..., 1::2].to(dtype)
     x = transformer.patch_embedding(z.to(transformer.patch_embedding.weight.dtype))
     x = x.flatten(3).permute(0, 2, 3, 1).contiguous()
+    if keep is not None: x, cos, sin = _kept(x, cos, sin, keep)
     text = text.expand(n, -1, -1)
     text, more = text.split([transformer.config.text_dim, text.shape[-1]-transformer.config.text_dim], -1)
     e = transformer.condition_embedder
@@ -130,17 +142,23 @@ def forward(
     for b in transformer.blocks: x = block(b, x, text, mod.unflatten(2, (6, -1)), cos, sin)
     shift, scale = (transformer.scale_shift_table.unsqueeze(0)+temb.unsqueeze(2)).to(x.dtype).unsqueeze(3).unbind(2)
     x = transformer.proj_out(F.layer_norm(x, x.shape[-1:])*(1+scale)+shift)
+    if keep is not None: x = _put_back(x, keep, h*w//4)
     return x.view(n, frames, h//2, w//2, 2, 2, -1).permute(0, 6, 1, 2, 4, 3, 5).reshape(n, -1, frames, h, w)
 
 # %% ../nbs/07_tiny.ipynb #30f39719
+def waves(
+    x: torch.Tensor, # (…, m), −1 to 1 across the picture
+) -> torch.Tensor: # (…, 8, m)
+    "sin and cos of πkx for k = ¼, ½, 1, 2"
+    k = torch.pi*torch.tensor([.25, .5, 1., 2.], device=x.device)[:, None]
+    return torch.cat([(k*x.unsqueeze(-2)).sin(), (k*x.unsqueeze(-2)).cos()], -2)
+
 def coordinates(
     h: int, # rows of latent pixels
     w: int, # columns
 ) -> torch.Tensor: # (16, h, w)
     "Where each latent pixel lies: sin and cos of πkx and πky for k = ¼, ½, 1, 2"
-    x, y = ((torch.arange(n)+.5)/n*2-1 for n in (w, h))
-    k = torch.pi*torch.tensor([.25, .5, 1., 2.])[:, None]
-    x, y = (torch.cat([(k*a).sin(), (k*a).cos()]) for a in (x, y))
+    x, y = (waves((torch.arange(n)+.5)/n*2-1) for n in (w, h))
     return torch.cat([x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)])
 
 # %% ../nbs/07_tiny.ipynb #89913bf7
