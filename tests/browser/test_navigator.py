@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gen2gen.arc import Puzzle
-from gen2gen.navigator import compared, navigator, navigator_page, problem
+from gen2gen.navigator import models_beside, navigator, navigator_page, problem
 
 pytestmark = pytest.mark.xdist_group('browser')
 A, B = np.array([[0, 1, 2], [3, 4, 5]]), np.array([[6, 7], [8, 9], [0, 1]])
@@ -106,7 +106,7 @@ def test_names_cannot_leave_their_place(browser):
 def test_two_models_side_by_side(page):
     "Attempts are counted for each model, and the mark of a problem is that of the first"
     p = Puzzle('Copy0', 'Copy', ((A, B), (B, A)), (A,))
-    page.set_content(navigator_page(compared({'newer': [problem(p, 0, [A], B)], 'older': [problem(p, 0, [A, B], B)]})))
+    page.set_content(navigator_page(models_beside({'newer': [problem(p, 0, [A], B)], 'older': [problem(p, 0, [A, B], B)]})))
     names = page.locator('#tries button').all_inner_texts()
     assert names == ['newer: attempt 1 ✗ wrong', 'older: attempt 1 ✗ wrong', 'older: attempt 2 ✓ right']
     assert '✗' in title(page)
