@@ -76,7 +76,8 @@ class World:
         v, _, words = draw_clips(n, size, frames, g, kinds=self.kinds, group=self.group*self.scale, captions=True)
         words[:, 1:] *= ~chance(g, n, self.vague)[:, None]
         words *= ~chance(g, n, self.silent)[:, None]
-        return self.alter(v, g) if self.alter else v, words, g
+        if self.alter: v = self.alter(v, g)
+        return v, words, g
 
     def __call__(self,
         step: int, # counts from 0

@@ -56,9 +56,10 @@ def logits(self: TinyArc,
     keep: torch.Tensor=None, # of `kept_tokens`; None: all
 ) -> torch.Tensor: # float32 (n, 12, H, W)
     "What the network thinks of each pixel's class"
-    seen, text = [z, first], self.text if text is None else text
-    if self.transformer.config.in_channels == GRIDS['in_channels']: seen.append(grid_coordinates(first))
-    x = torch.cat(seen, 1).unsqueeze(2)
+    if text is None: text = self.text
+    channels = [z, first]
+    if self.transformer.config.in_channels == GRIDS['in_channels']: channels.append(grid_coordinates(first))
+    x = torch.cat(channels, 1).unsqueeze(2)
     with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
         x = forward(self.transformer, x, (1000*sigma)[:, None], text, self.block, keep)
     return x[:, :, 0].float()
@@ -80,13 +81,14 @@ def kept_tokens(
     first: torch.Tensor, # inputs (n, H, W), classes
     target: torch.Tensor, # answers (n, H, W), classes
     generator=None, # torch generator on the CPU
-    more: float=1/8, # of the others, as a share
+    more: float=1/8, # how many others at least, as a share of the tokens of the largest pair
 ) -> torch.Tensor: # (n, K) numbers of tokens in a canvas, ascending
     "The tokens in which a grid or its border lies, and as many others as make their number alike"
     there = F.max_pool2d(((first != GROUND) | (target != GROUND)).float()[:, None], 2).flatten(1)
     most = int(there.sum(1).max())
-    return (there+torch.rand(there.shape, generator=generator)).topk(
-        min(there.shape[1], most+math.ceil(more*most)), 1).indices.sort(1).values
+    count = min(there.shape[1], most+math.ceil(more*most))
+    rank = there+torch.rand(there.shape, generator=generator) # whatever is there comes before what is not
+    return rank.topk(count, 1).indices.sort(1).values
 
 def pixels_of(
     keep: torch.Tensor, # of `kept_tokens`
@@ -118,12 +120,14 @@ def answer_loss(self: TinyArc,
     keep: torch.Tensor=None, # of `kept_tokens`; None: all
 ) -> tuple: # cross-entropy of each answer (n,), and the squared error of the channels
     "How wrong the network is about answers behind noise"
-    if keep is None: keep = torch.arange(first[0].numel()//4).expand(len(first), -1)
-    first, target, sigma, eps, keep = (o.to(self.device) for o in (first, target, sigma, eps, keep))
-    clean, seen = one_hot(target), pixels_of(keep, first.shape[1])
+    first, target, sigma, eps = (o.to(self.device) for o in (first, target, sigma, eps))
+    clean, seen = one_hot(target), None
+    if keep is not None:
+        keep = keep.to(self.device)
+        seen = pixels_of(keep, first.shape[1])
     logits = self.logits(add_noise(clean, eps, sigma), sigma, one_hot(first), text, keep)
     error = (logits.detach().softmax(1)*2-1-clean).square().mean(1)
-    return canvas_loss(logits, target, seen=seen), error[seen].mean()
+    return canvas_loss(logits, target, seen=seen), (error if seen is None else error[seen]).mean()
 
 @patch
 def loss(self: TinyArc,
