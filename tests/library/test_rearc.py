@@ -46,9 +46,10 @@ def test_a_batch_is_a_function_of_seed_and_step():
     for step in range(12):
         a, b = world(step, 1), again(step, 1)
         assert all(map(torch.equal, a, b))
-        first, target, sigma, eps, words = a
+        first, target, sigma, eps, words, keep = a
         assert first.max() <= 11 and target.shape == first.shape and words.shape == (len(first), 3)
         assert first.shape[1] % 2 == 0 and first.shape[1] <= LARGEST
+        assert len(keep) == len(first) and keep.max() < first.shape[1]**2//4
 
 def test_every_grid_fits_the_largest_canvas():
     "At its limit a canvas is smaller than its grids and their room would have it"
