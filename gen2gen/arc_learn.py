@@ -15,10 +15,11 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from .arc import Puzzle, rule_colours, rule_shape, turned
 from .canvas import CLASSES, GROUND, LARGEST, Place, canvas_side, draw_place, one_hot, on_canvas, read_grid
+from .canvas import tokens_of
 from .flow import euler, normal
 from .pretrain import IDLE
 from .settings import changed, check_settings
-from .tiny_arc import BLIND, PERMUTATIONS, TinyArc, draw_levels
+from .tiny_arc import BLIND, PERMUTATIONS, TinyArc, draw_levels, kept_tokens
 
 # %% ../nbs/41b_arc_learn.ipynb #381f752f
 AUGMENTS = 'none', 'symmetries', 'colours', 'both'
@@ -86,7 +87,13 @@ def draw_scale(
 ) -> int:
     "A random scale whose canvas is not too large"
     scales = np.arange(1, max(1, min(most, (LARGEST-1)//longest))+1)
-    return int(rng.choice(scales, p=1/scales/(1/scales).sum()))
+    return int(rng.choice(scales, p=1/scales**2/(1/scales**2).sum()))
+
+def _alike(rng, needed, n_tokens):
+    "Numbers of random shapes, as many as n_tokens hold, that need about as many tokens as the first of them"
+    most = needed[rng.integers(len(needed))]
+    alike = np.flatnonzero((needed <= most) & (needed > .6*most))
+    return rng.choice(alike, max(1, n_tokens//most))
 
 def draw_views(
     rng, # numpy generator
@@ -98,8 +105,7 @@ def draw_views(
     "Random views at one scale"
     scale = draw_scale(rng, longest, s['scales'])
     side = min(LARGEST, canvas_side(longest, scale, int(rng.integers(4)) if s['places'] else 0))
-    n = len(shapes) if n_tokens is None else max(1, n_tokens*4//side**2)
-    which = np.arange(n) if n_tokens is None else rng.integers(len(shapes), size=n)
+    which = np.arange(len(shapes)) if n_tokens is None else _alike(rng, tokens_of(shapes, scale), n_tokens)
     turns = 8 if s['augment'] in ('symmetries', 'both') else 1
     permutations = len(PERMUTATIONS) if s['augment'] in ('colours', 'both') else 1
     def view(shape):
@@ -155,8 +161,9 @@ def learn(
         views = [v for _, v in drawn]
         first, target = (np.stack([v.see(puzzle.demos[i][end]) for i, v in drawn]) for end in (0, 1))
         levels, noise = draw_levels(len(views), g, s['blind']), normal((len(views), CLASSES, *first.shape[1:]), g)
-        each, _ = own.answer_loss(torch.from_numpy(first), torch.from_numpy(target), levels, noise,
-                                  texts(own, word, views))
+        first, target = torch.from_numpy(first), torch.from_numpy(target)
+        keep = kept_tokens(first, target, g)
+        each, _ = own.answer_loss(first, target, levels, noise, texts(own, word, views), keep)
         loss = each.mean()
         for group in opt.param_groups: group['lr'] = group['peak']*min(1, (len(losses)+1)/10, 1-done/s['tokens'])
         opt.zero_grad()
@@ -164,7 +171,7 @@ def learn(
         torch.nn.utils.clip_grad_norm_([*weights, word], 1.)
         opt.step()
         losses.append(loss.item())
-        done += len(drawn)*views[0].place.side**2//4
+        done += keep.numel()
     own.transformer.requires_grad_(False)
     return own, word.detach(), losses
 

@@ -239,7 +239,7 @@ def solve_all(
                  settings=s | dict(vdm=str(vdm), pretrained=pretrained), **kwargs)
 
 # %% ../nbs/42_arc_solve.ipynb #0ff934cb
-def _row(told, i, truth, reading, by, k):
+def _row(told, i, truth, reading, by, k, samples):
     "How one test input fared"
     def tuples(o): return tuple(map(tuples, o)) if isinstance(o, list) else o  # JSON has made lists of them
     shape = truth.shape
@@ -250,7 +250,7 @@ def _row(told, i, truth, reading, by, k):
     else:
         layout = Layout(*map(tuples, told['layout']))
         grids = read_samples(told[f'video{i}'][:, -1], told['colours'], layout, 'known', shape)
-    tries = attempts(grids, k, by)
+    tries = attempts(grids[:samples], k, by)
     hits = [np.array_equal(g, truth) for g in tries]
     cells_right = [float((g == truth).mean()) for g in tries if g.shape == shape]
     return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries),
@@ -275,6 +275,7 @@ def score_run(
     readings=READINGS, # of the pictures
     choices=CHOICES, # of the attempts
     unscored=(), # names of tasks that have no answers, and are left out
+    samples: int=None, # the first so many of each test input; None: all
 # columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours,
 # cells_right, seconds
 ) -> pd.DataFrame:
@@ -292,7 +293,7 @@ def score_run(
                              width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0.)
                 for reading in readings:
                     for by in choices:
-                        row = _row(told, i, truth, reading, by, k) if told else wrong
+                        row = _row(told, i, truth, reading, by, k, samples) if told else wrong
                         key = dict(task=file.stem, concept=(told or {}).get('concept', ''), test=i,
                                    reading=reading, by=by, attempts=k)
                         rows.append(key | row | dict(seconds=(told or {}).get('seconds')))

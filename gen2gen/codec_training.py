@@ -15,7 +15,7 @@ from safetensors import safe_open
 from .bank import Bank
 from .codec import random_autoencoder
 from .devices import native_dtype
-from .files import atomic_save, pack_optimizer, unpack_optimizer
+from .files import atomic_save, pack_optimizer, trim_log, unpack_optimizer
 from .muon import ConvMuon
 from .scenes import (
     Dice, chance, colours, integers, limb, normals, photo_crops, shape_mask, stills, uniform)
@@ -187,6 +187,7 @@ def train_codec(
     network = (network or random_autoencoder(seed)).to(device).requires_grad_(True)
     optimizers = codec_optimizers(network, lr, adam_lr)
     done, before = load_codec_state(file, network, optimizers)
+    trim_log(log, done)
     start = time.process_time()
     while True:
         spent = before+time.process_time()-start

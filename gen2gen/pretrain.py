@@ -20,7 +20,7 @@ from safetensors import safe_open
 from .bank import Bank
 from .clips import VOCABULARY, draw_clips
 from .codec import Codec, save_codec
-from .files import WEIGHTS, atomic_save, pack_optimizer, unpack_optimizer, whole
+from .files import WEIGHTS, atomic_save, pack_optimizer, trim_log, unpack_optimizer, whole
 from .flow import sample_sigma
 from .muon import Muon
 from .registry import load_vdm
@@ -313,6 +313,7 @@ def pretrain(
     average = {n: p.detach().clone() for n, p in trained(vdm).items()}
     step = load_state(out/'state.safetensors', vdm, average, opts)
     process, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if process == 0: trim_log(out/'log.jsonl', step)
     def out_of_time(): return agreed(minutes is not None and time.monotonic()-began > 60*minutes, device)
     log_every = log_every or (1 if torch.device(device).type == 'cpu' else 20)
     pending, start = [], time.perf_counter()

@@ -80,7 +80,7 @@ class Training:
         "How likely each pair is at each scale where that many tokens are the most (scales, pairs)"
         scales = np.arange(1, SCALES+1)[:, None]
         needed = tokens_of(self.rows[None, :, 2:], scales[..., None])
-        return ((needed <= most) & (needed > .75*most) & (self.longest*scales < LARGEST))/scales
+        return ((needed <= most) & (needed > .75*most) & (self.longest*scales < LARGEST))/scales**2
 
     def draw(self, rng):
         "Side of the canvas, row and scale of each pair"

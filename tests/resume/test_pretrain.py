@@ -1,10 +1,11 @@
 "Pretraining that is killed at any moment and resumed ends with the same bits."
-import os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from functools import partial
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from conftest import LIMIT
 
 CODE = '''
 import sys, torch
@@ -21,7 +22,7 @@ def start(out):
 def lines_of(log): return len(log.read_text().splitlines()) if log.exists() else 0
 
 def test_killed_and_resumed_is_the_same(tmp_path):
-    assert start(tmp_path/'whole').wait(120) == 0
+    assert start(tmp_path/'whole').wait(LIMIT) == 0
     for wait in (.0, .12):
         p = start(tmp_path/'killed')
         log = tmp_path/'killed'/'log.jsonl'
@@ -30,7 +31,9 @@ def test_killed_and_resumed_is_the_same(tmp_path):
         time.sleep(wait)
         p.send_signal(signal.SIGKILL)
         p.wait()
-    assert start(tmp_path/'killed').wait(120) == 0
+    assert start(tmp_path/'killed').wait(LIMIT) == 0
+    steps = [json.loads(line)['step'] for line in (tmp_path/'killed'/'log.jsonl').read_text().splitlines()]
+    assert steps == [*range(1, 9)]  # none twice, though a kill leaves the log ahead of the state
     whole, killed = (load_file(tmp_path/d/'state.safetensors') for d in ('whole', 'killed'))
     assert whole.keys() == killed.keys()
     for name in whole: assert torch.equal(whole[name], killed[name]), name
@@ -74,7 +77,7 @@ def test_command_in_pieces(tmp_path, root):
     command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, *options]
     for steps in (2, 3):
         done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                              capture_output=True, text=True, timeout=300)
+                              capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, done.stderr
         assert f'{steps} steps, the last:' in done.stdout
     vdm = g.load_vdm(tmp_path/'weights', device='cpu')
@@ -82,7 +85,7 @@ def test_command_in_pieces(tmp_path, root):
     more = [sys.executable, root/'tools'/'pretrain.py', tmp_path/'more', *options, '--init', tmp_path/'weights',
             '--codec', tmp_path/'codec', '--producers', '1', '--steps', '2', '--decay', '.5', '--snapshots', '1']
     done = subprocess.run([*map(str, more)], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     assert 'clips were made' in done.stdout and '2 steps, the last:' in done.stdout
     assert g.load_vdm(tmp_path/'more'/'step-1', device='cpu').revision != vdm.revision
@@ -111,7 +114,7 @@ def test_two_processes_learn_what_one_learns_from_both_batches(tmp_path):
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']
     for start, how in (([sys.executable], 'alone'), ([*torchrun, '--standalone'], 'two')):
         done = subprocess.run([*start, tmp_path/'shared.py', tmp_path/how, how], capture_output=True, text=True,
-                              env={**os.environ, 'OMP_NUM_THREADS': '1'}, timeout=300)
+                              env={**os.environ, 'OMP_NUM_THREADS': '1'}, timeout=LIMIT)
         assert done.returncode == 0, done.stderr
     one, two = (load_file(tmp_path/how/'state.safetensors') for how in ('alone', 'two'))
     # AdamW divides by the root of tiny moments, so rounding shows
@@ -125,7 +128,7 @@ def test_command_makes_tiny_arc(tmp_path, root):
     command = [sys.executable, root/'tools'/'pretrain.py', tmp_path, *'--puzzles own --eager --layers 1 --device cpu'.split()]
     for steps in (1, 2):
         done = subprocess.run([*command, '--steps', str(steps)], env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                              capture_output=True, text=True, timeout=300)
+                              capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, done.stderr
         assert f'{steps} steps, the last:' in done.stdout
     vdm = g.load_vdm(tmp_path/'weights', device='cpu')
