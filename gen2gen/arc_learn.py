@@ -25,7 +25,7 @@ from .tiny_arc import BLIND, PERMUTATIONS, TinyArc, draw_levels, kept_tokens
 AUGMENTS = 'none', 'symmetries', 'colours', 'both'
 
 LEARN = dict(method='full',   # 'full': every weight, 'lora': an adapter
-             tokens=250_000,  # that are learned from
+             tokens=125_000,  # that are learned from
              batch=512,       # tokens a step
              lr=1e-3, word_lr=1e-2, # of AdamW, for weights and for the task's word
              rank=16,         # of the adapter
@@ -33,7 +33,7 @@ LEARN = dict(method='full',   # 'full': every weight, 'lora': an adapter
              scales=3,        # largest scale
              places=True,     # random places; False: the upper left corner
              blind=BLIND,     # share of examples that are answered from noise alone
-             samples=32,      # views of each test input
+             samples=64,      # views of each test input
              sampler_steps=1,
              seed=42)
 

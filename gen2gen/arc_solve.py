@@ -250,12 +250,14 @@ def _row(told, i, truth, reading, by, k, samples):
     else:
         layout = Layout(*map(tuples, told['layout']))
         grids = read_samples(told[f'video{i}'][:, -1], told['colours'], layout, 'known', shape)
-    tries = attempts(grids[:samples], k, by)
+    grids = grids[:samples]
+    tries = attempts(grids, k, by)
     hits = [np.array_equal(g, truth) for g in tries]
     cells_right = [float((g == truth).mean()) for g in tries if g.shape == shape]
     return dict(right=any(hits), first=hits[:1] == [True], size_right=any(g.shape == shape for g in tries),
                 settled=told['size_by_rule'][i], height=shape[0], width=shape[1],
-                colours=len(np.unique(truth)), cells_right=max(cells_right, default=0.))
+                colours=len(np.unique(truth)), cells_right=max(cells_right, default=0.),
+                samples_right=float(np.mean([np.array_equal(g, truth) for g in grids])))
 
 def known_answers(
     source, # as for `load_puzzles`
@@ -277,7 +279,7 @@ def score_run(
     unscored=(), # names of tasks that have no answers, and are left out
     samples: int=None, # the first so many of each test input; None: all
 # columns task, concept, test, reading, by, right, first, size_right, settled, height, width, colours,
-# cells_right, seconds
+# cells_right, samples_right (a share), seconds
 ) -> pd.DataFrame:
     "Every test input of a run, right or wrong. Failed tasks are wrong"
     rows, out = [], Path(out)
@@ -290,7 +292,7 @@ def score_run(
                                  'give the answers of the source that was solved')
             for i, truth in enumerate(answers[file.stem]):
                 wrong = dict(right=False, first=False, size_right=False, settled=False, height=truth.shape[0],
-                             width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0.)
+                             width=truth.shape[1], colours=len(np.unique(truth)), cells_right=0., samples_right=0.)
                 for reading in readings:
                     for by in choices:
                         row = _row(told, i, truth, reading, by, k, samples) if told else wrong

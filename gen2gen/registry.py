@@ -90,8 +90,8 @@ def loader_of(
         raise ValueError(f'{file} is damaged ({e!r}): copy or download it again') from e
     if kind in PIPELINES: return PIPELINES[kind]
     if kind == 'WanTransformer3DModel' and about.get('out_channels') in (12, 16):
-        # tiny-arc: noise and input of twelve classes each, with sixteen coordinates or without
-        arc = about['out_channels'] == 12 and about.get('in_channels') in (24, 40)
+        # tiny-arc: noise and input of twelve classes each, and sixteen coordinates
+        arc = about['out_channels'] == 12 and about.get('in_channels') == 40
         return VDMS['tiny-arc' if arc else 'tiny'].loader
     raise ValueError(f'{path} holds a {kind}, which no registered VDM family loads; '
                      f'known pipelines: {", ".join(PIPELINES)}')

@@ -57,9 +57,7 @@ def logits(self: TinyArc,
 ) -> torch.Tensor: # float32 (n, 12, H, W)
     "What the network thinks of each pixel's class"
     if text is None: text = self.text
-    channels = [z, first]
-    if self.transformer.config.in_channels == GRIDS['in_channels']: channels.append(grid_coordinates(first))
-    x = torch.cat(channels, 1).unsqueeze(2)
+    x = torch.cat([z, first, grid_coordinates(first)], 1).unsqueeze(2)
     with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
         x = forward(self.transformer, x, (1000*sigma)[:, None], text, self.block, keep)
     return x[:, :, 0].float()

@@ -55,5 +55,5 @@ def test_every_grid_fits_the_largest_canvas():
     "At its limit a canvas is smaller than its grids and their room would have it"
     grids = {f'{n}': [(np.zeros((n, n), np.uint8),)*2] for n in (16, 21, 30)}
     world = Training(grids)
-    sides = [world(step)[0].shape[1] for step in range(40)]
+    sides = [world(step)[0].shape[1] for step in range(80)]
     assert sides.count(LARGEST) > 4
