@@ -562,7 +562,7 @@ def _arc_run(
     vdm: str='tiny-arc', # name, see gen2gen vdms, or a folder in the diffusers layout
     random_weights: bool=False, # the same architecture with random weights, the control
     augment: str|None=None, # none, symmetries, colours or both; default: both, for other models colours
-    samples: int|None=None, # answers for each test input, which vote; default: 32, for other models 6
+    samples: int|None=None, # answers for each test input, which vote; default: 64, for other models 6
     tokens: int|None=None, # that tiny-arc learns each task from, each 2×2 pixels; default: 125000
     steps: int|None=None, # training steps of each adapter, for other models than tiny-arc; default: 80
     seed: int=42, # of everything random

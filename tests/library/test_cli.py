@@ -397,6 +397,14 @@ def test_help_tells_the_defaults():
     told = {k: float(re.search(rf'    {k}: \S+=None, # .*default: ([\d.]+)[,\n]', source)[1]) for k in ('steps', 'batch_size', 'lr', 'rank')}
     assert told == default_settings(9) and 'from 10 pairs on 200' in source and default_settings(10)['steps'] == 200
 
+def test_help_tells_the_defaults_of_tiny_arc():
+    "So do gen2gen arc and gen2gen conceptarc"
+    from gen2gen.arc_learn import LEARN
+    source = (ROOT/'gen2gen'/'cli.py').read_text()
+    for k in ('samples', 'tokens'):
+        told = re.findall(rf'    {k}: \S+=None, # .*tiny-arc.*default: (\d+)|    {k}: \S+=None, # .*vote; default: (\d+)', source)
+        assert told and all(int(a or b) == LEARN[k] for a, b in told), k
+
 # Terminals and pipes
 def test_a_terminal_without_the_signs_of_the_help(here):
     r = fresh("finetune", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
