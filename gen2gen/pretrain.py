@@ -238,9 +238,13 @@ def pretraining_step(
     return torch.stack([loss.detach(), error, norm])
 
 # %% ../nbs/15_pretrain.ipynb #7411332a
-def _goes_on(init, codec, device, vocabulary):
+def _goes_on(init, codec, device, blank):
     "The model to go on with; `ValueError` if it has another codec or other words than the batches"
-    vdm = load_vdm(init, device=device)
+    vdm, vocabulary = load_vdm(init, device=device), blank.vocabulary
+    if vdm.name == blank.name == 'tiny-arc': # tasks that are new to it start with the vectors of a new run
+        known = {word: vector for word, vector in zip(vdm.vocabulary, vdm.words)}
+        vdm.words = torch.stack([known.get(word, new) for word, new in zip(vocabulary, blank.words)])
+        vdm.vocabulary = vocabulary
     ours = codec and codec.revision, vocabulary
     theirs = vdm.codec and vdm.codec.revision, vdm.vocabulary
     if ours != theirs:
@@ -268,7 +272,7 @@ def blank(
     codec = batch.codec if isinstance(batch, World) else None
     if hasattr(batch, 'blank'): vdm = batch.blank(seed, device, **changes) # it makes a model of its own
     else: vdm = _with_random_weights(codec, seed, device, changes)
-    if init: vdm = _goes_on(init, codec, device, vdm.vocabulary)
+    if init: vdm = _goes_on(init, codec, device, vdm)
     vdm.revision = f'pretraining-{seed}'
     for part in split_parameters(vdm):
         for p in part.values(): p.requires_grad_(True)

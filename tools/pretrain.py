@@ -16,7 +16,8 @@ from gen2gen.bank import load_bank
 from gen2gen.codec import load_codec, save_codec
 from gen2gen.codec_training import train_codec
 from gen2gen.pretrain import SHAPES, SHARES, World, export_weights, pretrain, seen
-from gen2gen.rearc import SHOWN_TASKS, Training, task_pairs
+from gen2gen.rearc import SHOWN_RULES, SHOWN_TASKS, Training, load_rearc, task_pairs
+from gen2gen.rules import made_pairs, save_pairs
 from stock import Stock
 
 def options():
@@ -25,6 +26,7 @@ def options():
     p.add_argument('run', type=Path, help='folder of the run: state, logs, weights')
     p.add_argument('--world', help='folder or zip of photographs and videos; left out: twelve that packages ship')
     p.add_argument('--puzzles', help='archive of RE-ARC, or "own" for ARC-AGI-1\'s own pairs: make tiny-arc')
+    p.add_argument('--rules', type=int, default=0, help='pairs of each of our own rules, for half of all draws')
     p.add_argument('--minutes', type=float, default=9, help='length of this piece')
     p.add_argument('--steps', type=int, default=10**9, help='last step of the transformer, if the minutes allow')
     p.add_argument('--codec', type=Path, help='codec folder to take as it is, instead of training one')
@@ -55,6 +57,16 @@ def codec_of(o, bank, scale):
         save_codec(network, folder)
     return load_codec(folder, device=o.device)
 
+def puzzles_of(o, scale):
+    "The batches of tiny-arc. Examples of our own rules are made once, in RUN/rules.tar.xz"
+    pairs, file = task_pairs(None if o.puzzles == 'own' else o.puzzles), o.run/'rules.tar.xz'
+    if not o.rules: return Training(pairs, scale)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    if first and not file.is_file(): save_pairs(made_pairs(o.rules, o.seed), file)
+    if dist.is_initialized(): dist.barrier()
+    made = load_rearc(file)
+    return Training({**pairs, **made}, scale, dict.fromkeys(made, len(pairs)/len(made)))
+
 def end(o, vdm, **about):
     "Weights of a run, and the last line of its log"
     if dist.is_initialized() and dist.get_rank() > 0: return
@@ -73,9 +85,8 @@ def main():
                         workers=o.workers, compile=not o.eager, save_every=100 if o.device == 'cpu' else 1000,
                         init=o.init, snapshots=o.snapshots, **changes, **batches)
     if o.puzzles:
-        world = Training(task_pairs(None if o.puzzles == 'own' else o.puzzles), scale)
-        vdm = run(o.minutes, batch=world)
-        return end(o, vdm, name='tiny-arc', shown=SHOWN_TASKS)
+        vdm = run(o.minutes, batch=puzzles_of(o, scale))
+        return end(o, vdm, name='tiny-arc', shown=SHOWN_TASKS+SHOWN_RULES*bool(o.rules))
     bank = load_bank(o.world, device=o.device)
     codec = codec_of(o, bank, scale)
     if codec is None: return print('the codec is not done: call again', flush=True)

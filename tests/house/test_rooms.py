@@ -12,7 +12,7 @@ FLOORS = dict(
     learning='adapter train controls evaluate widgets',
     world='bank scenes clips muon codec_training pretrain',
     tasks='pose tasks sources recipe',
-    puzzles='arc arc_learn rearc sweep arc_solve navigator',
+    puzzles='arc arc_learn rearc rules sweep arc_solve navigator',
     front='cli __main__')
 PLACE = {room: (floor, place) for floor, rooms in enumerate(FLOORS.values())
          for place, room in enumerate(rooms.split())}
