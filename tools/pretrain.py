@@ -86,7 +86,7 @@ def main():
                         init=o.init, snapshots=o.snapshots, **changes, **batches)
     if o.puzzles:
         vdm = run(o.minutes, batch=puzzles_of(o, scale))
-        return end(o, vdm, name='tiny-arc', shown=SHOWN_TASKS+SHOWN_RULES*bool(o.rules))
+        return end(o, vdm, name='tiny-arc', shown=SHOWN_RULES*bool(o.rules)+SHOWN_TASKS)
     bank = load_bank(o.world, device=o.device)
     codec = codec_of(o, bank, scale)
     if codec is None: return print('the codec is not done: call again', flush=True)
