@@ -238,12 +238,13 @@ def pretraining_step(
     return torch.stack([loss.detach(), error, norm])
 
 # %% ../nbs/15_pretrain.ipynb #7411332a
-def _goes_on(init, codec, device, blank):
-    "The model to go on with; `ValueError` if it has another codec or other words than the batches"
-    vdm, vocabulary = load_vdm(init, device=device), blank.vocabulary
-    if vdm.name == blank.name == 'tiny-arc': # tasks that are new to it start with the vectors of a new run
-        known = {word: vector for word, vector in zip(vdm.vocabulary, vdm.words)}
-        vdm.words = torch.stack([known.get(word, new) for word, new in zip(vocabulary, blank.words)])
+def _goes_on(init, codec, device, fresh):
+    """The model to go on with; `ValueError` if it has another codec or other words than the batches. Tasks of `tiny-arc`
+    may differ: those that are new to it start with the vectors of the fresh model"""
+    vdm, vocabulary = load_vdm(init, device=device), fresh.vocabulary
+    if vdm.name == fresh.name == 'tiny-arc':
+        known = dict(zip(vdm.vocabulary, vdm.words))
+        vdm.words = torch.stack([known.get(word, new) for word, new in zip(vocabulary, fresh.words)])
         vdm.vocabulary = vocabulary
     ours = codec and codec.revision, vocabulary
     theirs = vdm.codec and vdm.codec.revision, vdm.vocabulary

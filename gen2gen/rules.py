@@ -277,9 +277,11 @@ def examples(
     "Pairs of a rule"
     rng, found, failed = np.random.default_rng(seed), [], 0
     while len(found) < n:
-        if _sound(pair := rule(rng)): found.append(tuple(np.ascontiguousarray(g, np.uint8) for g in pair))
-        failed = 0 if _sound(pair) else failed+1
-        if failed > tries: raise ValueError(f'{tries} draws of a rule gave no pair of two grids that differ')
+        pair, failed = rule(rng), failed+1
+        if _sound(pair):
+            found.append(tuple(np.ascontiguousarray(g, np.uint8) for g in pair))
+            failed = 0
+        elif failed > tries: raise ValueError(f'{tries} draws of a rule gave no pair of two grids that differ')
     return found
 
 # %% ../nbs/43a_rules.ipynb #fad81102

@@ -26,7 +26,7 @@ def options():
     p.add_argument('run', type=Path, help='folder of the run: state, logs, weights')
     p.add_argument('--world', help='folder or zip of photographs and videos; left out: twelve that packages ship')
     p.add_argument('--puzzles', help='archive of RE-ARC, or "own" for ARC-AGI-1\'s own pairs: make tiny-arc')
-    p.add_argument('--rules', type=int, default=0, help='pairs of each of our own rules, for half of all draws')
+    p.add_argument('--rules', type=int, default=0, help='pairs of each of our own rules; half of the batches start with one')
     p.add_argument('--minutes', type=float, default=9, help='length of this piece')
     p.add_argument('--steps', type=int, default=10**9, help='last step of the transformer, if the minutes allow')
     p.add_argument('--codec', type=Path, help='codec folder to take as it is, instead of training one')
@@ -44,7 +44,9 @@ def options():
     p.add_argument('--layers', type=int, default=6, help='blocks of the transformer')
     p.add_argument('--eager', action='store_true', help='do not compile')
     p.add_argument('--small', action='store_true', help='pictures of 32 px and few of them: to try the command')
-    return p.parse_args()
+    o = p.parse_args()
+    if o.rules and not o.puzzles: p.error('--rules are for tiny-arc: give --puzzles too')
+    return o
 
 def codec_of(o, bank, scale):
     "The codec of a run, trained if it is not there yet; None if the minutes were over before"
