@@ -239,9 +239,9 @@ def pretraining_step(
 
 # %% ../nbs/15_pretrain.ipynb #7411332a
 def _goes_on(init, codec, device, fresh):
-    """The model to go on with; `ValueError` if it has another codec or other words than the batches. Tasks of `tiny-arc`
-    may differ: those that are new to it start with the vectors of the fresh model"""
+    "The model to go on with; `ValueError` if it has another codec or other words than the batches"
     vdm, vocabulary = load_vdm(init, device=device), fresh.vocabulary
+    # Its tasks may be others: those that are new to it start with the vectors of the fresh model
     if vdm.name == fresh.name == 'tiny-arc':
         known = dict(zip(vdm.vocabulary, vdm.words))
         vdm.words = torch.stack([known.get(word, new) for word, new in zip(vocabulary, fresh.words)])
