@@ -26,7 +26,7 @@ def options():
     p.add_argument('run', type=Path, help='folder of the run: state, logs, weights')
     p.add_argument('--world', help='folder or zip of photographs and videos; left out: twelve that packages ship')
     p.add_argument('--puzzles', help='archive of RE-ARC, or "own" for ARC-AGI-1\'s own pairs: make tiny-arc')
-    p.add_argument('--rules', type=int, default=0, help='pairs of each of our own rules; they start half of the batches')
+    p.add_argument('--rules', type=int, default=0, help='pairs of each rule of ours; they start half of the batches')
     p.add_argument('--minutes', type=float, default=9, help='length of this piece')
     p.add_argument('--steps', type=int, default=10**9, help='last step of the transformer, if the minutes allow')
     p.add_argument('--codec', type=Path, help='codec folder to take as it is, instead of training one')
